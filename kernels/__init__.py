@@ -1,0 +1,1 @@
+"""The numerics of Gaussian splatting: reference.py is the meaning, cpu.py and cuda.py are fast."""
