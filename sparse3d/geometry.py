@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparse3d.kernels.reference import rotation_matrices
+
 
 def invert_rigid(transforms: Tensor) -> Tensor:
     """Inverse of rigid 4x4 transforms, exact for rotations: (R, t) -> (R^T, -R^T t).
@@ -33,13 +35,7 @@ def rotation_from_quat(quats: Tensor) -> Tensor:
     Returns:
         (..., 3, 3)
     """
-    w, x, y, z = F.normalize(quats, dim=-1).unbind(-1)
-    rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    return rotation_matrices(quats.reshape(-1, 4)).reshape(*quats.shape[:-1], 3, 3)
 
 
 def quat_from_rotation(rotations: Tensor) -> Tensor:

@@ -1,0 +1,32 @@
+# Everything from a fresh clone with Python 3.10+, pip and a C++ compiler.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/csrc/*)
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/installed
+	$(BIN)/sparse3d recon examples/photos -o out/demo
+
+test: $(VENV)/installed-dev
+	$(BIN)/pytest --cov --cov-report=term
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tests/typecheck.py
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/pip $(SOURCES)
+	$(BIN)/pip install -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build out

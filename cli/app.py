@@ -1,0 +1,66 @@
+"""The Typer application: one module for each command, one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from sparse3d import __version__
+from sparse3d.cli.console import error
+from sparse3d.cli.doctor import doctor
+from sparse3d.cli.evaluate import evaluate
+from sparse3d.cli.recon import recon
+from sparse3d.cli.render import render
+from sparse3d.cli.view import view
+from sparse3d.errors import UserError
+
+
+class _Commands(TyperGroup):
+    """Exit codes: 2 for what the user can put right, 130 for Ctrl-C; anything else is a fault of ours and shows its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as problem:
+            error(str(problem))
+            raise typer.Exit(2) from problem
+        except KeyboardInterrupt:
+            error("stopped. Finished stages are kept; the same command goes on from there")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From a handful of photos to an explorable 3D Gaussian scene.",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"sparse3d {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+app.command()(recon)
+app.command()(view)
+app.command()(render)
+app.command(name="eval")(evaluate)
+app.command()(doctor)
+
+
+def main() -> None:
+    """Entry point of the `sparse3d` script."""
+    app()

@@ -1,0 +1,1 @@
+"""YAML presets; read with importlib.resources."""

@@ -1,0 +1,191 @@
+"""The rasterizer in C++: kernels/reference.py several hundred times faster, with gradients.
+
+The compiled module holds one copy of the inner loops for each instruction set and takes the widest that the CPU runs;
+the environment variable SPARSE3D_ISA=scalar, avx2 or avx512 forces one. Results do not depend on the number of threads,
+which is `torch.get_num_threads()`.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sparse3d.kernels.reference import Raster
+
+
+def available() -> bool:
+    """Whether this install has the compiled module (it has not when installed with SPARSE3D_PURE=1)."""
+    return find_spec("sparse3d.kernels._cpu") is not None
+
+
+def instruction_set() -> str:
+    """The instruction set in use: "scalar", "avx2" or "avx512".
+
+    Raises:
+        ValueError: SPARSE3D_ISA names one that does not exist or that this CPU cannot run.
+    """
+    from sparse3d.kernels import _cpu
+
+    return _cpu.instruction_set()
+
+
+def rasterize(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    *,
+    sh_degree: int | None = None,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    eps2d: float = 0.3,
+    antialiased: bool = False,
+    background: Tensor | None = None,
+) -> Raster:
+    """Draws N Gaussians from V cameras, as `sparse3d.kernels.reference.rasterize` does.
+
+    Differentiable in all tensors but `Ks`, which gets no gradient; `median_depth` passes none on. Gaussians whose centre
+    or extent lies beyond 1e9 pixels are not drawn. Inputs that are not contiguous are copied.
+
+    Args:
+        means: (N, 3) world units. All tensors are float32 on the CPU.
+        quats: (N, 4) wxyz, not necessarily normalized.
+        scales: (N, 3) standard deviations, world units.
+        opacities: (N,) in [0, 1].
+        colors: (N, C, 3) spherical harmonics with `sh_degree` set, else (N, 3) colours.
+        viewmats: (V, 4, 4) world to camera, OpenCV axes.
+        Ks: (V, 3, 3) pixels; a pixel's centre is at +0.5.
+        width, height: Pixels, at most 65536.
+        sh_degree: 0 to 3, at most what `colors` holds; higher coefficients are left out.
+        near_plane, far_plane: Gaussians whose centre is not between them are not drawn. World units, near_plane > 0.
+        eps2d: Added to the diagonal of the 2D covariance, pixels^2.
+        antialiased: Scale opacity by the area that `eps2d` adds.
+        background: (3,) behind everything; black when None.
+
+    Returns:
+        Colour (V, H, W, 3), alpha, expected and median depth (V, H, W).
+
+    Raises:
+        ValueError: a tensor has another shape, type or device, or a number is out of its range.
+    """
+    views, count = len(viewmats), len(means)
+    if background is None:
+        background = torch.zeros(3)
+    if sh_degree is not None and not 0 <= sh_degree <= 3:
+        raise ValueError(f"sh_degree is {sh_degree}, needed 0 to 3")
+    if sh_degree is None:
+        _check("colors", colors, (count, 3))
+    else:
+        _check("colors", colors, (count, None, 3))
+        if colors.shape[1] < (sh_degree + 1) ** 2:
+            raise ValueError(f"colors has {colors.shape[1]} coefficients, sh_degree {sh_degree} needs {(sh_degree + 1) ** 2}")
+    _check("means", means, (count, 3))
+    _check("quats", quats, (count, 4))
+    _check("scales", scales, (count, 3))
+    _check("opacities", opacities, (count,))
+    _check("viewmats", viewmats, (views, 4, 4))
+    _check("Ks", Ks, (views, 3, 3))
+    _check("background", background, (3,))
+    if not (0 <= width <= 65536 and 0 <= height <= 65536):
+        raise ValueError(f"image is {width} x {height}, needed 0 to 65536 pixels on each side")
+    if not near_plane > 0:
+        raise ValueError(f"near_plane is {near_plane}, needed a distance in front of the camera, above 0")
+
+    tensors = (means, quats, scales, opacities, colors, viewmats, background)
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    settings = (width, height, -1 if sh_degree is None else sh_degree, near_plane, far_plane, eps2d, antialiased, keep)
+    return Raster(*_Rasterize.apply(*tensors, Ks, settings))
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        colors: Tensor,
+        viewmats: Tensor,
+        background: Tensor,
+        Ks: Tensor,
+        settings: tuple[int, int, int, float, float, float, bool, bool],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        from sparse3d.kernels import _cpu
+
+        width, height, sh_degree, near_plane, far_plane, eps2d, antialiased, keep = settings
+        tensors = [t.detach().contiguous() for t in (means, quats, scales, opacities, colors)]
+        shape = (len(viewmats), height, width)
+        rgb, alpha, depth, median = (torch.empty(s) for s in ((*shape, 3), shape, shape, shape))
+        ctx.rasterized = _cpu.forward(
+            *tensors[:4],
+            tensors[4].flatten(1),
+            viewmats.detach().contiguous(),
+            Ks.detach().contiguous(),
+            background.detach().contiguous(),
+            sh_degree,
+            near_plane,
+            far_plane,
+            eps2d,
+            antialiased,
+            rgb,
+            alpha,
+            depth,
+            median,
+            keep,
+            torch.get_num_threads(),
+        )
+        ctx.sh_degree = sh_degree
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(median)
+        if keep:
+            ctx.save_for_backward(means, quats, scales, opacities, colors, viewmats, rgb, alpha, depth)
+        return rgb, alpha, depth, median
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # type: ignore[override]
+        ctx: Any, grad_rgb: Tensor | None, grad_alpha: Tensor | None, grad_depth: Tensor | None, _median: None
+    ) -> tuple[Tensor | None, ...]:
+        from sparse3d.kernels import _cpu
+
+        *inputs, viewmats, rgb, alpha, depth = ctx.saved_tensors
+        tensors = [t.detach().contiguous() for t in inputs]
+        grads = [torch.zeros(t.shape) for t in (*inputs, viewmats)]
+        grad_background = torch.zeros(3)
+        _cpu.backward(
+            ctx.rasterized,
+            *tensors[:4],
+            tensors[4].flatten(1),
+            ctx.sh_degree,
+            rgb.detach(),
+            alpha.detach(),
+            depth.detach(),
+            *(None if grad is None else grad.contiguous() for grad in (grad_rgb, grad_alpha, grad_depth)),
+            *grads[:4],
+            grads[4].flatten(1),
+            grads[5],
+            grad_background,
+            torch.get_num_threads(),
+        )
+        return (*grads, grad_background, None, None)
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int | None, ...]) -> None:
+    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} is {tensor.dtype} on {tensor.device}; the CPU kernels take float32 on the CPU. "
+            "Convert it with .float().cpu(), or use the renderer 'reference'"
+        )
+    if tensor.ndim != len(shape) or any(want is not None and have != want for have, want in zip(tensor.shape, shape, strict=False)):
+        wanted = ", ".join("C" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} is {tuple(tensor.shape)}, needed ({wanted})")

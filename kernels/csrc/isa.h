@@ -1,0 +1,37 @@
+// The stages that are compiled once per instruction set, and the choice between them at run time.
+//
+// isa_scalar.cpp, isa_avx2.cpp and isa_avx512.cpp include the same lanes_*.h, where everything is in an anonymous
+// namespace: if they instantiated shared inline functions (the STL, nanobind), the linker could keep the AVX copy for
+// everyone, and the scalar path would crash on older CPUs.
+#pragma once
+
+#include "layout.h"
+
+namespace sparse3d {
+
+struct Isa {
+    const char* name;
+    // Gaussians [begin, end), at most kBlock of them.
+    void (*project_forward)(const Gaussians&, const Camera&, int64_t begin, int64_t end, Splat*, TileBox*);
+    // Also sums the slots of each Gaussian; `camera_sums` gets the kCameraSums sums of this block.
+    void (*project_backward)(const Gaussians&, const Camera&, int64_t begin, int64_t end, const Splat*,
+                             const uint32_t* slot_begin, const Slot*, const GaussianGradients&, float* camera_sums);
+    // Tiles [begin, end).
+    void (*blend_forward)(const BlendTask&, int64_t begin, int64_t end);
+    void (*blend_backward)(const BlendTask&, int64_t begin, int64_t end);
+};
+
+extern const Isa isa_scalar;  // baseline of the architecture: SSE2 on x86-64, NEON on aarch64
+#ifdef SPARSE3D_X86
+extern const Isa isa_avx2;
+extern const Isa isa_avx512;
+#endif
+
+// The widest one that this CPU runs, or the one named by the environment variable SPARSE3D_ISA (read at each call).
+// Throws std::invalid_argument for a name that is unknown or that this CPU cannot run.
+const Isa& chosen_isa();
+
+// Names that SPARSE3D_ISA may have here, narrowest first; ends with null.
+const char* const* runnable_isas();
+
+}  // namespace sparse3d

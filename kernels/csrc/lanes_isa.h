@@ -1,0 +1,12 @@
+// The table of stages, once for each file that includes this.
+#pragma once
+
+#include "isa.h"
+#include "lanes_blend.h"
+#include "lanes_project.h"
+
+namespace sparse3d {
+
+const Isa SPARSE3D_ISA_SYMBOL = {SPARSE3D_ISA_NAME, project_forward, project_backward, blend_forward, blend_backward};
+
+}  // namespace sparse3d

@@ -1,0 +1,100 @@
+// Data that the stages of the rasterizer hand to one another. Plain structs and constants only: this header is included
+// by the files that are compiled for one instruction set, which must not share inline code (see isa.h).
+#pragma once
+
+#include <cstdint>
+
+namespace sparse3d {
+
+// kernels/reference.py: ALPHA_MIN, ALPHA_MAX, TRANSMITTANCE_MIN
+constexpr float kAlphaMin = 1.0f / 255.0f;
+constexpr float kAlphaMax = 0.999f;
+constexpr float kTransmittanceMin = 1e-4f;
+constexpr float kLog2AlphaMin = -7.99435344f;  // log2(1/255)
+constexpr float kLog2E = 1.44269504f;
+constexpr float kLn2 = 0.693147181f;
+
+constexpr int kTile = 8;         // pixels on a side
+constexpr int kBlock = 256;      // Gaussians in one unit of work, and in one partial sum of the camera's gradient
+constexpr int kPrefetch = 24;    // entries ahead of the blend loop; tile lists are padded by as many
+constexpr int kCameraSums = 15;  // gradient of rotation (9), translation (3) and, through SH directions, centre (3)
+constexpr int kMaxSh = 16;       // coefficients of degree 3
+constexpr float kFar2d = 1e9f;   // pixels; a Gaussian centred or reaching further is not drawn, to stay clear of overflow
+
+// One view of reference.rasterize.
+struct Camera {
+    float R[9], t[3];  // world to camera, row major
+    float centre[3];   // -R^T t
+    float fx, fy, cx, cy;
+    float min_x, max_x, min_y, max_y;  // range of x/z and y/z in the Jacobian
+    float near_plane, far_plane, eps2d;
+    int width, height, tiles_x, tiles_y;
+    bool antialiased;
+    float background[3];
+};
+
+// The arguments of reference.rasterize that belong to the Gaussians.
+struct Gaussians {
+    const float *means, *quats, *scales, *opacities, *colors;
+    int64_t count;
+    int color_stride;  // floats of `colors` per Gaussian
+    int sh_degree;     // -1: `colors` are colours
+};
+
+// Where their gradients are added.
+struct GaussianGradients {
+    float *means, *quats, *scales, *opacities, *colors;
+};
+
+// A Gaussian as one camera sees it, one cache line. With (a, b; b, c) the 2D covariance after eps2d and (dx, dy) from the
+// centre, reference.py's sigma is completed to squares, which cannot turn negative in float32:
+//     2 sigma = dx^2 / a + (dy - dx b/a)^2 a / det
+struct alignas(64) Splat {
+    float x, y;          // centre, pixels
+    float slope;         // b / a
+    float across;        // sqrt(log2(e) / 2 * a / det): log2(alpha) = log2_opacity - along dx^2 - (across (dy - slope dx))^2
+    float along;         // log2(e) / 2 / a
+    float log2_opacity;  // with the antialiasing compensation in it
+    float r, g, b;
+    float depth;
+    // the ellipse alpha = kAlphaMin, a little widened, for the tile lists
+    float reach_y;    // half height
+    float tip_y;      // dy of its rightmost point
+    float shear;      // b / c
+    float thickness;  // sqrt(det) / c: the ellipse is dx = shear dy +- thickness sqrt(reach_y^2 - dy^2)
+    float unused[2];
+};
+
+// Tiles of the box around a Gaussian's ellipse, both ends included; x0 > x1 where nothing is drawn.
+struct TileBox {
+    uint16_t x0, y0, x1, y1;
+};
+
+// One (Gaussian, tile) pair in the list of a tile, nearest first.
+struct Entry {
+    uint32_t gaussian;
+    uint32_t slot;  // where its gradient sums go; the slots of a Gaussian are neighbours
+};
+
+// Gradient sums of one Gaussian over the pixels of one tile, with v = alpha dL/dalpha and t = across (dy - slope dx) as in
+// Splat: sums of v dx dy would lose most of their digits to cancellation in long thin Gaussians.
+enum SlotField { kV, kVX, kVXX, kVT, kVXT, kVTT, kR, kG, kB, kDepth, kSlotFields, kSlotSize = 16 };
+struct alignas(64) Slot {
+    float sums[kSlotSize];
+};
+
+// What the blend stages read and write; image pointers are at the view's first pixel.
+struct BlendTask {
+    const Camera* camera;
+    const Splat* splats;
+    const Entry* entries;
+    const uint32_t* tile_begin;  // (tiles + 1)
+    uint32_t* tile_stop;         // (tiles) end of the entries that the tile needed; written forward, read backward
+    float *rgb, *alpha, *depth, *median;
+    // backward only; null where the loss does not depend on that output
+    const float *grad_rgb, *grad_alpha, *grad_depth;
+    Slot* slots;
+    float* background_sums;  // (tiles, 3)
+};
+
+}  // namespace sparse3d

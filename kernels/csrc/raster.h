@@ -1,0 +1,55 @@
+// The stages in their order, for all views of one call.
+#pragma once
+
+#include <vector>
+
+#include "isa.h"
+#include "tiles.h"
+
+namespace sparse3d {
+
+// What the gradient needs of one view's forward pass.
+struct View {
+    Camera camera;
+    Buffer<Splat> splats;  // (N); set where a Gaussian is drawn
+    TileLists lists;
+    Buffer<uint32_t> tile_stop;  // (tiles)
+};
+
+// Of all views; kept by the autograd context of kernels/cpu.py.
+struct Context {
+    int64_t count = 0;
+    std::vector<View> views;
+
+    Context() = default;
+    Context(Context&&) = default;
+    Context(const Context&) = delete;
+};
+
+// Arguments of reference.rasterize beside the Gaussians.
+struct Cameras {
+    const float *viewmats, *intrinsics;  // (V, 4, 4), (V, 3, 3)
+    int64_t count;
+    int width, height;
+    float near_plane, far_plane, eps2d;
+    bool antialiased;
+    const float* background;  // (3)
+};
+
+struct Images {
+    float *rgb, *alpha, *depth, *median;  // (V, H, W, 3) and (V, H, W)
+};
+
+struct ImageGradients {
+    const float *rgb, *alpha, *depth;  // null where the loss does not depend on it
+};
+
+// Draws. With `keep`, returns what `backward` needs, otherwise an empty context.
+Context forward(const Gaussians& gaussians, const Cameras& cameras, const Images& images, bool keep, int threads);
+
+// Adds to `gradients` and to `viewmats` (V, 4, 4) and `background` (3). Arguments as they were in `forward`, images as it
+// left them. The result does not depend on `threads`.
+void backward(const Context& context, const Gaussians& gaussians, const Images& images, const ImageGradients& image_gradients,
+              const GaussianGradients& gradients, float* viewmats, float* background, int threads);
+
+}  // namespace sparse3d

@@ -1,0 +1,202 @@
+"""Settings: nested frozen dataclasses, strict YAML presets, and `--set a.b=c`.
+
+`--set` beats the preset, which beats the defaults here. A preset in configs/ holds only what differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+import yaml
+
+from sparse3d.errors import UserError, did_you_mean
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PhotosConfig:
+    """Reading photos."""
+
+    max_size: int = 1008  # longer side of the working images, pixels
+    frames: int = 12  # frames taken from a video
+
+
+@dataclass(frozen=True)
+class PoseConfig:
+    """Structure from motion."""
+
+    max_size: int = 1600  # longer side of the images that features are found in, pixels
+    max_features: int = 8192  # SIFT features per photo
+    peak_threshold: float = 0.004  # SIFT detection threshold; lower finds more, weaker features
+    shared_camera: bool = True  # photos of one size and EXIF focal length share their intrinsics
+    min_inliers: int = 15  # verified matches a pair of photos needs to count
+    init_inliers: int = 30  # verified matches the first pair needs
+    init_angle_deg: float = 2.0  # triangulation angle the first pair needs
+    resection_inliers: int = 15  # 2D-3D matches a photo needs to be placed
+    max_focal_ratio: float = 3.0  # focal length is kept within [1/this, this] times the longer side
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """First Gaussians."""
+
+    method: Literal["auto", "sfm", "planesweep"] = "auto"  # auto: plane sweep, and SfM points where it has none
+    max_size: int = 504  # longer side of the images that are swept, pixels
+    planes: int = 128  # depth planes, even in inverse depth
+    sources: int = 4  # views each view is compared with
+    window: int = 7  # side of the ZNCC window, pixels
+    min_score: float = 0.5  # ZNCC below which a pixel has no depth, in [-1, 1]
+    consistency: float = 0.03  # relative depth difference at which two views still agree
+    stride: int = 2  # one Gaussian per stride x stride swept pixels
+    near: float | None = None  # nearest plane, world units; from the sparse points when left out
+    far: float | None = None  # farthest plane, world units; from the sparse points when left out
+
+
+@dataclass(frozen=True)
+class OptimizeConfig:
+    """Fitting the Gaussians to the views."""
+
+    steps: int = 2000  # one view each
+    ssim_weight: float = 0.2  # share of D-SSIM in the loss, the rest is L1 (3DGS eq. 7)
+    means_lr: float = 1.6e-4  # times the scene extent
+    means_lr_final: float = 1.6e-6  # times the scene extent, reached exponentially at the last step
+    scales_lr: float = 5e-3
+    quats_lr: float = 1e-3
+    opacities_lr: float = 0.05
+    sh_lr: float = 2.5e-3  # degree 0; higher degrees take a twentieth
+    sh_degree: int = 1  # highest degree, 0 to 3
+    sh_interval: int = 1000  # steps after which the degree in use is raised by one
+    dropout: float = 0.2  # Gaussians left out of a step (DropGaussian, arXiv:2504.09491); 0 turns it off
+    dropout_from: float = 0.1  # share of the steps after which dropout begins
+    opacity_decay: float = 0.996  # opacities are multiplied by this each step (Binocular3DGS, arXiv:2410.18822); 1 turns it off
+    background: Literal["black", "white", "mean"] = "mean"  # what lies behind the scene; mean: the views' mean colour
+    antialiased: bool = False  # Mip-Splatting's opacity compensation
+    strategy: Literal["none", "mcmc"] = "none"  # adding and removing Gaussians; off by default: few views memorize
+    max_gaussians: int = 500_000  # mcmc: upper limit of the count
+    refine_interval: int = 100  # mcmc: steps between relocations
+    refine_stop: float = 0.8  # mcmc: share of the steps after which the count is fixed
+    noise: float = 5e5  # mcmc: strength of the exploration noise on the means
+    prune_opacity: float = 0.005  # Gaussians below this opacity are removed at the end
+    checkpoint_interval: int = 250  # steps between checkpoints
+    time_limit_s: float | None = None  # stop early after this long; None: never
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run can be told."""
+
+    photos: PhotosConfig = field(default_factory=PhotosConfig)
+    pose: PoseConfig = field(default_factory=PoseConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    optimize: OptimizeConfig = field(default_factory=OptimizeConfig)
+    renderer: Literal["auto", "gsplat", "cpu", "reference"] = "auto"
+    seed: int = 0
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with the package."""
+    return sorted(entry.name[:-5] for entry in files("sparse3d.configs").iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(preset: str = "balanced", assignments: Sequence[str] = ()) -> Config:
+    """Defaults, then a preset, then single assignments.
+
+    Args:
+        preset: Name of a preset in configs/, or the path of a YAML file.
+        assignments: Each `section.name=value`, value read as YAML, as in `optimize.steps=500`.
+
+    Raises:
+        UserError: unknown preset, key or a value of the wrong type; names the file and the nearest valid key.
+    """
+    names = preset_names()
+    if preset in names:
+        source, text = f"{preset}.yaml", (files("sparse3d.configs") / f"{preset}.yaml").read_text(encoding="utf-8")
+    elif Path(preset).suffix in (".yaml", ".yml"):
+        if not Path(preset).is_file():
+            raise UserError(f"no preset file {preset}. Give an existing YAML file, or one of: {', '.join(names)}")
+        source, text = preset, Path(preset).read_text(encoding="utf-8")
+    else:
+        raise UserError(f"unknown preset {preset!r}{did_you_mean(preset, names)}; choose one of: {', '.join(names)}, or a .yaml file")
+    config = update(Config(), _parse(text, source), source)
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        if not separator:
+            raise UserError(f"--set {assignment}: needed section.name=value, as in --set optimize.steps=500")
+        nested: Any = _parse(value, f"--set {assignment}", mapping=False)
+        for part in reversed(key.strip().split(".")):
+            nested = {part: nested}
+        config = update(config, nested, "--set")
+    return config
+
+
+def update(config: T, values: Mapping[str, Any], source: str, path: str = "") -> T:
+    """A copy of a settings dataclass with some values replaced, checked strictly.
+
+    Args:
+        config: A settings dataclass.
+        values: Nested mapping of names to values.
+        source: Where the values come from, for messages.
+        path: Dotted path of `config` in the whole, for messages.
+
+    Raises:
+        UserError: unknown name or wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{source}: {path or 'the settings'} needed a mapping of names to values, found {values!r}")
+    hints = typing.get_type_hints(type(config))
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in hints:
+            where = path or "the top level"
+            raise UserError(f"{source}: {where} has no setting {name!r}{did_you_mean(str(name), hints)}")
+        full = f"{path}.{name}" if path else name
+        current = getattr(config, name)
+        changes[name] = update(current, value, source, full) if dataclasses.is_dataclass(current) else _checked(value, hints[name], f"{source}: {full}")
+    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """A settings dataclass as nested plain values, ready for JSON or YAML."""
+    return dataclasses.asdict(config)
+
+
+def _parse(text: str, source: str, mapping: bool = True) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{source}: not valid YAML: {error}") from error
+    return {} if value is None and mapping else value
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    """The value when it has the hinted type, an int turned into the float that was asked for; else an error."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for option in options:
+        if typing.get_origin(option) is Literal:
+            if value in typing.get_args(option):
+                return value
+        elif option is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        elif option is float and isinstance(value, str):  # YAML reads 1e-3 as a string
+            try:
+                return float(value)
+            except ValueError:
+                continue
+        elif isinstance(value, option) and not (option is int and isinstance(value, bool)):
+            return value
+    raise UserError(f"{where} is {value!r}, needed {_describe(options)}")
+
+
+def _describe(options: Sequence[Any]) -> str:
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "nothing (null)"}
+    return " or ".join(
+        f"one of {', '.join(map(str, typing.get_args(o)))}" if typing.get_origin(o) is Literal else words.get(o, str(o)) for o in options
+    )

@@ -1,0 +1,54 @@
+"""Measure a finished scene on photos that it has not learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparse3d.errors import UserError
+from sparse3d.io.load import load_scene
+from sparse3d.io.photos import find_photos, load_photos
+from sparse3d.metrics.lpips import Lpips
+from sparse3d.metrics.protocol import Scores, evaluate_views, mean_scores
+from sparse3d.pose.known import load_known
+
+_NO_LIMIT = 1 << 16  # longer side in pixels: photos are measured at their own size
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of each view and their mean."""
+
+    mean: Scores
+    views: dict[str, Scores]
+
+
+def evaluate(
+    scene: Path, photos: Path | None, poses: Path | None, output: Path | None, *, backend: str = "auto", warn: Callable[[str], None]
+) -> Evaluation:
+    """PSNR, SSIM and (with its weights) LPIPS of a scene.
+
+    Args:
+        scene: Scene folder.
+        photos: Folder of held-out photos; None measures on the views that `recon --holdout` kept aside.
+        poses: Cameras of `photos`, in the scene's frame.
+        output: Where renders are written beside the photos; None writes none.
+        backend: The renderer.
+        warn: Called with each warning.
+
+    Raises:
+        UserError: nothing to measure on.
+    """
+    loaded = load_scene(scene)
+    if (photos is None) != (poses is None):
+        raise UserError("eval needs --photos and --poses together: the photos, and their cameras in the scene's frame")
+    if photos is not None and poses is not None:
+        views = load_known(poses, load_photos(find_photos([photos]), _NO_LIMIT, warn=warn), warn=warn).views
+    else:
+        names = set(loaded.folder.manifest().get("held_out", []))
+        views = tuple(view for view in loaded.posed.views if view.name in names)
+        if not views:
+            raise UserError(f"{scene} has no held-out views. Give photos with --photos and --poses, or run recon with --holdout 8")
+    results = evaluate_views(loaded.folder, loaded.gaussians, views, output, backend=backend, lpips=Lpips.find())
+    return Evaluation(mean_scores(results), results)

@@ -1,0 +1,1 @@
+"""First Gaussians from posed views."""

@@ -1,0 +1,114 @@
+"""Dense depth for every view by plane sweep, then Gaussians from the depth. No weights, no GPU.
+
+Multi-view plane sweep (Collins 1996; Gallup et al. 2007) with ZNCC over a window, semi-global smoothing and a check of each
+depth against the depth of its neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparse3d.config import InitConfig
+from sparse3d.geometry import fitted_size, pixel_rays, project, resize_image, scene_extent
+from sparse3d.init.costs import best_half, semi_global, sweep_depths, winner, zncc_volume
+from sparse3d.init.neighbours import choose_sources, depth_range
+from sparse3d.progress import StageReporter
+from sparse3d.shapes import check_shapes
+from sparse3d.types import PosedViews, View
+
+_GREY = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class DepthMap:
+    """Depth of one view at the size it was swept."""
+
+    view: View  # resized to the size of `depth`
+    depth: Tensor  # (H, W) world units, 0 where unknown
+    score: Tensor  # (H, W) ZNCC of the chosen depth, in [-1, 1]
+    support: Tensor  # (H, W) int, how many other views' depth agrees
+
+    def __post_init__(self) -> None:
+        check_shapes(depth=(self.depth, "H W"), score=(self.score, "H W"), support=(self.support, "H W"))
+
+
+def estimate_depths(views: PosedViews, config: InitConfig, progress: StageReporter) -> tuple[DepthMap, ...]:
+    """Depth of every view that has another to compare with.
+
+    Args:
+        views: At least two views.
+        config: Planes, window, sources, size.
+        progress: Told each view.
+
+    Returns:
+        One map for each view; a view with no usable source has depth 0 everywhere, and a warning says so.
+    """
+    small = tuple(_resized(view, config.max_size) for view in views.views)
+    sources = choose_sources(views, config.sources)
+    extent = scene_extent(torch.stack([view.c2w for view in small]))
+    maps = []
+    for index, view in enumerate(small):
+        if sources[index]:
+            near, far = depth_range(view, views.points, config.near, config.far, extent)
+            chosen = [small[j] for j in sources[index]]
+            depth, score = _sweep(view, chosen, sweep_depths(near, far, config.planes), config.window)
+        else:
+            progress.warning(f"{view.name}: no other view looks the same way, so it gets no depth")
+            depth, score = torch.zeros(view.height, view.width), torch.full((view.height, view.width), -1.0)
+        maps.append((view, depth, score))
+        progress.step(index + 1, len(small), f"depth of {view.name}")
+    depths = [depth for _, depth, _ in maps]
+    return tuple(
+        DepthMap(view, depth, score, _support(index, small, depths, sources[index], config.consistency))
+        for index, (view, depth, score) in enumerate(maps)
+    )
+
+
+def _resized(view: View, max_size: int) -> View:
+    height, width = fitted_size(view.height, view.width, max_size)
+    image, K = resize_image(view.image, view.K, height, width)
+    mask = None if view.mask is None else F.interpolate(view.mask[None, None].float(), (height, width), mode="area")[0, 0] > 0.5
+    return View(view.name, image, K, view.c2w, mask, view.generated)
+
+
+def _grey(image: Tensor) -> Tensor:
+    return (image * torch.tensor(_GREY)[:, None, None]).sum(dim=0)
+
+
+def _sweep(view: View, sources: list[View], depths: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Depth and ZNCC of one view against its sources."""
+    grey = _grey(view.image)
+    w2c = view.cameras.w2c[0]
+    volumes = [zncc_volume(grey, view.K, _grey(s.image), s.K, s.cameras.w2c[0] @ torch.linalg.inv(w2c), depths, window) for s in sources]
+    scores = best_half(volumes)
+    depth, plane = winner(semi_global(1 - scores, grey), depths)
+    if view.mask is not None:
+        depth = torch.where(view.mask, depth, torch.zeros_like(depth))
+    return depth, scores.gather(0, plane[None])[0]
+
+
+def _support(index: int, views: tuple[View, ...], depths: list[Tensor], sources: list[int], tolerance: float) -> Tensor:
+    """How many source views see a view's points at the depth that they found themselves.
+
+    Forward-backward check: a pixel is carried into the source, the source's depth there is compared.
+    """
+    view, depth = views[index], depths[index]
+    points = world_points(view, depth).reshape(-1, 3)
+    support = torch.zeros(depth.numel(), dtype=torch.int32)
+    for j in sources:
+        pixels, z = project(points, views[j].cameras.w2c[0], views[j].K)
+        size = torch.tensor([views[j].width, views[j].height], dtype=torch.float32)
+        # the nearest pixel, not a blend: a blend across an edge is a depth that nothing has
+        found = F.grid_sample(depths[j][None, None], (2 * pixels / size - 1)[None, None], mode="nearest", align_corners=False)[0, 0, 0]
+        support += ((z > 0) & (found > 0) & ((found - z).abs() <= tolerance * z)).int()
+    return torch.where(depth > 0, support.reshape(depth.shape), torch.zeros_like(support.reshape(depth.shape)))
+
+
+def world_points(view: View, depth: Tensor) -> Tensor:
+    """Points of a depth map in the world. (H, W) depth of `view` -> (H, W, 3)"""
+    camera = pixel_rays(view.K, *depth.shape) * depth[..., None]
+    return camera @ view.c2w[:3, :3].T + view.c2w[:3, 3]

@@ -1,0 +1,57 @@
+"""Gaussians on the sparse points of structure from motion, as 3DGS starts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sparse3d.types import Gaussians, Points
+
+_SH_C0 = 0.28209479177387814  # degree-0 spherical harmonic
+START_OPACITY = 0.1  # 3DGS
+
+
+def sh_from_rgb(rgb: Tensor) -> Tensor:
+    """Degree-0 coefficients that draw a colour: (rgb - 1/2) / Y_0. (N, 3) -> (N, 1, 3)"""
+    return ((rgb - 0.5) / _SH_C0)[:, None, :]
+
+
+def neighbour_distance(points: Tensor, neighbours: int = 3) -> Tensor:
+    """Root mean square distance to the nearest other points, as 3DGS sizes its first Gaussians.
+
+    Args:
+        points: (P, 3)
+        neighbours: How many, at least 1.
+
+    Returns:
+        (P,) same units; with fewer than 2 points, 1.
+    """
+    if len(points) < 2:
+        return torch.ones(len(points))
+    count = min(neighbours, len(points) - 1)
+    parts = [torch.cdist(chunk, points).topk(count + 1, largest=False).values[:, 1:] for chunk in points.split(1024)]
+    return torch.cat(parts).pow(2).mean(dim=1).sqrt()
+
+
+def from_points(points: Points, max_error_px: float = 4.0) -> Gaussians:
+    """One round Gaussian for each sparse point, as wide as the gap to its neighbours.
+
+    Args:
+        points: P points.
+        max_error_px: Points with a larger mean reprojection error are left out.
+
+    Returns:
+        Gaussians of SH degree 0, opacity 0.1.
+    """
+    keep = points.error_px <= max_error_px
+    xyz, rgb = points.xyz[keep], points.rgb[keep]
+    distance = neighbour_distance(xyz).clamp(min=1e-7)
+    quats = torch.zeros(len(xyz), 4)
+    quats[:, 0] = 1.0
+    return Gaussians(
+        xyz,
+        quats,
+        distance.log()[:, None].expand(-1, 3).contiguous(),
+        torch.logit(torch.full((len(xyz),), START_OPACITY)),
+        sh_from_rgb(rgb),
+    )

@@ -1,0 +1,43 @@
+"""A finished scene in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from sparse3d.errors import UserError
+from sparse3d.io.images import read_depth
+from sparse3d.io.ply import read_gaussians
+from sparse3d.io.scene import SceneFolder
+from sparse3d.io.views import file_names, load_views
+from sparse3d.types import Gaussians, PosedViews
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a scene folder holds."""
+
+    folder: SceneFolder
+    gaussians: Gaussians
+    posed: PosedViews
+    depths: dict[str, Tensor]  # by view name, (H, W) world units, 0 where unknown
+
+
+def load_scene(path: Path) -> Scene:
+    """Reads a scene folder.
+
+    Raises:
+        UserError: no scene there, or one that is not finished.
+    """
+    folder = SceneFolder.open(path)
+    if not (path / "scene.ply").is_file():
+        raise UserError(f"{path} is not finished: it has no scene.ply yet. Run the same `sparse3d recon` again; it goes on where it stopped")
+    posed = load_views(folder.stage_path("01_pose"))
+    depths = {}
+    for name, stem in file_names(posed.names).items():
+        file = path / "depth" / f"{stem}.png"
+        if file.is_file():
+            depths[name] = read_depth(file)
+    return Scene(folder, read_gaussians(path / "scene.ply"), posed, depths)

@@ -1,0 +1,68 @@
+"""Posed views on disk: pictures as PNG, cameras as JSON, points as NumPy arrays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sparse3d.io.images import read_image, write_image
+from sparse3d.types import Points, PosedViews, View
+
+
+def file_names(names: list[str]) -> dict[str, str]:
+    """A file stem for each view name: the name without its suffix, made unique when two photos share one."""
+    stems: dict[str, str] = {}
+    for name in names:
+        stem = Path(name).stem
+        while stem in stems.values():
+            stem += "_"
+        stems[name] = stem
+    return stems
+
+
+def save_views(folder: Path, posed: PosedViews) -> None:
+    """Writes views/<stem>.png, cameras.json and points.npz; cameras and points come back exactly, pictures to 8 bits."""
+    stems = file_names(posed.names)
+    cameras = []
+    for view in posed.views:
+        write_image(folder / "views" / f"{stems[view.name]}.png", view.image, view.mask)
+        cameras.append(
+            {
+                "name": view.name,
+                "file": f"views/{stems[view.name]}.png",
+                "width": view.width,
+                "height": view.height,
+                "masked": view.mask is not None,
+                "generated": view.generated,
+                "K": view.K.tolist(),
+                "c2w": view.c2w.tolist(),
+            }
+        )
+    (folder / "cameras.json").write_text(json.dumps(cameras, indent=1), encoding="utf-8")
+    index = {name: i for i, name in enumerate(posed.names)}
+    points = posed.points
+    lengths = np.array([len(track) for track in points.tracks], dtype=np.int32)
+    members = np.array([index[name] for track in points.tracks for name in track], dtype=np.int32)
+    arrays: dict[str, Any] = {"xyz": points.xyz.numpy(), "rgb": points.rgb.numpy(), "error_px": points.error_px.numpy()}
+    np.savez_compressed(folder / "points.npz", track_lengths=lengths, track_views=members, **arrays)
+
+
+def load_views(folder: Path) -> PosedViews:
+    """Reads what `save_views` wrote."""
+    views = []
+    for camera in json.loads((folder / "cameras.json").read_text(encoding="utf-8")):
+        decoded = read_image(folder / camera["file"])
+        mask = decoded.mask if camera["masked"] else None
+        K, c2w = torch.tensor(camera["K"]), torch.tensor(camera["c2w"])
+        views.append(View(camera["name"], decoded.image, K, c2w, mask, camera["generated"]))
+    with np.load(folder / "points.npz") as stored:
+        ends = np.cumsum(stored["track_lengths"])
+        members = [views[i].name for i in stored["track_views"]]
+        tracks = tuple(tuple(members[end - length : end]) for end, length in zip(ends, stored["track_lengths"], strict=True))
+        arrays = (torch.from_numpy(stored[name]) for name in ("xyz", "rgb", "error_px"))
+        points = Points(*arrays, tracks)
+    return PosedViews(tuple(views), points)

@@ -1,0 +1,1 @@
+"""Image, pose and geometry measures, and the evaluation protocol."""

@@ -1,0 +1,30 @@
+"""Checkpoints that are whole or absent, and resume to the same result."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Writes tensors and plain values under a temporary name, then renames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
+    """The state saved for these inputs and settings, or None when there is none.
+
+    Args:
+        path: File written by `save_checkpoint`.
+        key: Content hash of inputs and settings; a checkpoint of another key is not used.
+    """
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state if state.get("key") == key else None

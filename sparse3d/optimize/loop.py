@@ -1,0 +1,164 @@
+"""The optimization loop: one view a step, L1 + D-SSIM, Adam."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sparse3d.config import OptimizeConfig
+from sparse3d.errors import UserError
+from sparse3d.geometry import scene_extent
+from sparse3d.optimize import mcmc
+from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
+from sparse3d.optimize.losses import photometric_loss
+from sparse3d.optimize.parameters import Parameters
+from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at
+from sparse3d.progress import StageReporter
+from sparse3d.render import Rasterizer
+from sparse3d.types import Gaussians, View
+
+_REPORT_EVERY = 10
+
+
+def background_color(views: tuple[View, ...], kind: str) -> Tensor:
+    """Colour behind the scene: black, white, or the mean colour of the views. (3,)"""
+    if kind == "mean":
+        return torch.stack([view.image.mean(dim=(1, 2)) for view in views]).mean(dim=0)
+    return torch.full((3,), 1.0 if kind == "white" else 0.0)
+
+
+def optimize(
+    gaussians: Gaussians,
+    views: tuple[View, ...],
+    config: OptimizeConfig,
+    rasterize: Rasterizer,
+    *,
+    generator: torch.Generator,
+    progress: StageReporter,
+    checkpoint: Path | None = None,
+    key: str = "",
+    on_step: Callable[[int, Gaussians], None] | None = None,
+) -> Gaussians:
+    """Gaussians fitted to the views (3DGS, arXiv:2308.04079, section 5, without its densification by default).
+
+    Few views are memorized quickly, so by default no Gaussian is added, each step leaves a random share out
+    (dropout, arXiv:2504.09491) and opacities decay unless the views hold them up (arXiv:2410.18822).
+
+    Args:
+        gaussians: Where to start.
+        views: At least one view with its camera.
+        config: Steps, learning rates, regularization.
+        rasterize: The renderer.
+        generator: All randomness of the stage.
+        progress: Told loss and count every few steps.
+        checkpoint: File to save to and resume from; None saves nothing.
+        key: Content hash that a checkpoint must have to be resumed.
+        on_step: Called after each step with its number and the Gaussians; for a live view.
+
+    Returns:
+        The Gaussians after the last step, faint ones removed.
+
+    Raises:
+        UserError: nothing to optimize.
+    """
+    if len(gaussians) == 0:
+        raise UserError("there is nothing to optimize: initialization gave no Gaussians. The photos may not overlap; try --set init.method=sfm")
+    extent = scene_extent(torch.stack([view.c2w for view in views]))
+    parameters = Parameters(gaussians, config, extent)
+    background = background_color(views, config.background)
+    order: list[int] = []
+    first, spent_s = 0, 0.0
+    saved = load_checkpoint(checkpoint, key) if checkpoint else None
+    if saved is not None:
+        parameters.load_state_dict(saved["parameters"])
+        generator.set_state(saved["generator"])
+        first, order, spent_s = saved["step"], list(saved["order"]), saved["spent_s"]
+        progress.note(f"resuming at step {first} of {config.steps}")
+    began = time.monotonic() - spent_s
+
+    progress.start(f"{len(parameters)} Gaussians, {len(views)} views", total=config.steps)
+    for step in range(first, config.steps):
+        if not order:
+            order = torch.randperm(len(views), generator=generator).tolist()
+        view = views[order.pop()]
+        loss = _step(parameters, view, step, config, rasterize, background, extent, generator)
+        done = step + 1
+        if done % _REPORT_EVERY == 0 or done == config.steps:
+            progress.step(done, config.steps, loss=loss, gaussians=len(parameters))
+        if on_step is not None:
+            on_step(done, parameters.gaussians)
+        if checkpoint is not None and done % config.checkpoint_interval == 0 and done < config.steps:
+            state = {"key": key, "step": done, "order": order, "spent_s": time.monotonic() - began}
+            save_checkpoint(checkpoint, state | {"parameters": parameters.state_dict(), "generator": generator.get_state()})
+        if config.time_limit_s is not None and time.monotonic() - began > config.time_limit_s:
+            progress.warning(f"stopped at step {done} of {config.steps}: optimize.time_limit_s = {config.time_limit_s:g} is reached")
+            break
+    return _without_faint(parameters.gaussians, config.prune_opacity)
+
+
+def _step(
+    parameters: Parameters,
+    view: View,
+    step: int,
+    config: OptimizeConfig,
+    rasterize: Rasterizer,
+    background: Tensor,
+    extent: float,
+    generator: torch.Generator,
+) -> float:
+    """One view: render, compare, update. Returns the loss."""
+    means_lr = exponential(config.means_lr, config.means_lr_final, step, config.steps) * extent
+    parameters.set_learning_rate("means", means_lr)
+    degree = sh_degree_at(step, config)
+    current = parameters.gaussians
+    opacities = current.opacities
+    dropout = dropout_at(step, config)
+    if dropout > 0:
+        keep = torch.rand(len(parameters), generator=generator) >= dropout
+        opacities = opacities * keep / (1 - dropout)
+    camera = view.cameras
+    rgb, *_ = rasterize(
+        current.means,
+        current.quats,
+        current.scales,
+        opacities,
+        current.sh[:, : (degree + 1) ** 2],
+        camera.w2c,
+        camera.K,
+        camera.width,
+        camera.height,
+        sh_degree=degree,
+        antialiased=config.antialiased,
+        background=background,
+    )
+    loss = photometric_loss(rgb[0].permute(2, 0, 1), view.image, config.ssim_weight, view.mask)
+    parameters.adam.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters.adam.step()
+    if config.opacity_decay < 1:
+        _decay_opacities(parameters, config.opacity_decay)
+    if config.strategy == "mcmc" and step < config.refine_stop * config.steps:
+        if step > 0 and step % config.refine_interval == 0:
+            mcmc.refine(parameters, config, generator)
+        mcmc.explore(parameters, config, means_lr, generator)
+    return float(loss.detach())
+
+
+def _decay_opacities(parameters: Parameters, factor: float) -> None:
+    """Multiplies opacities by a factor below one (Binocular3DGS, arXiv:2410.18822, section 3.3)."""
+    with torch.no_grad():
+        logits = parameters.tensors["logit_opacities"]
+        logits.copy_(torch.logit(logits.sigmoid() * factor, eps=1e-7))
+
+
+def _without_faint(gaussians: Gaussians, opacity: float) -> Gaussians:
+    """The Gaussians that show: finite and above an opacity."""
+    with torch.no_grad():
+        finite = torch.isfinite(gaussians.means).all(1) & torch.isfinite(gaussians.log_scales).all(1)
+        keep = finite & (gaussians.opacities > opacity)
+        parts = (gaussians.means, gaussians.quats, gaussians.log_scales, gaussians.logit_opacities, gaussians.sh)
+        return Gaussians(*(part.detach()[keep].contiguous() for part in parts))

@@ -1,0 +1,1 @@
+"""Camera poses: known ones and estimated ones."""

@@ -1,0 +1,96 @@
+"""preview.jpg and report.html: what was made, in one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparse3d.geometry import fitted_size
+from sparse3d.io._atomic import replacing
+from sparse3d.io.images import jpeg_bytes, write_image
+from sparse3d.io.scene import SceneFolder
+from sparse3d.metrics.image import psnr
+from sparse3d.metrics.protocol import beside, draw
+from sparse3d.types import Gaussians, PosedViews, View
+
+_SHOWN = 8  # views in the report
+_SIZE = 420  # their longer side, pixels
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:64rem;padding:0 1rem;color:#1c2733;background:#fff}
+h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left}
+figure{display:inline-block;margin:0 1rem 1rem 0}figcaption{color:#5a6875;font-size:.85rem}img{max-width:100%;border-radius:4px}
+.warning{background:#fff3cd;border-left:4px solid #e0a800;padding:.4rem .8rem;margin:.3rem 0}code{background:#f0f3f6;padding:.1rem .3rem}
+@media(prefers-color-scheme:dark){body{background:#14191f;color:#dfe6ec}.warning{background:#3a3110}code{background:#232b33}}
+"""
+
+
+def write_report(scene: SceneFolder, posed: PosedViews, gaussians: Gaussians, *, backend: str) -> None:
+    """Writes preview.jpg (a render beside its photo) and report.html (renders, cameras, times, scores, warnings)."""
+    manifest = scene.manifest()
+    held_out = set(manifest.get("held_out", []))
+    figures = []
+    for index, view in enumerate(_spread(posed.views, _SHOWN)):
+        height, width = fitted_size(view.height, view.width, _SIZE)
+        render = draw(scene, gaussians, view.cameras.scaled_to(height, width), backend).image[0].clamp(0, 1)
+        photo = F.interpolate(view.image[None], (height, width), mode="area")[0]
+        pair = beside(render, photo)
+        if index == 0:
+            write_image(scene.path / "preview.jpg", pair)
+        kind = "held out" if view.name in held_out else "learned from"
+        figures.append(f"<figure>{_picture(pair)}<figcaption>{html.escape(view.name)}: {kind}, {psnr(render, photo):.1f} dB</figcaption></figure>")
+    stages = "".join(f"<tr><td>{name}</td><td>{stage['seconds']:.1f} s</td></tr>" for name, stage in manifest["stages"].items())
+    warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in manifest.get("warnings", []))
+    scores = manifest.get("scores", {}).get("mean")
+    measured = f"<p>On {len(held_out)} held-out views: {', '.join(f'{k.upper()} {v:.3f}' for k, v in scores.items())}</p>" if scores else ""
+    page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{html.escape(scene.path.name)}: sparse3d</title><style>{_STYLE}</style>
+<h1>{html.escape(scene.path.name)}</h1>
+<p>{len(posed.views)} of {manifest.get("photos_found", len(posed.views))} photos placed, {len(posed.points)} sparse points,
+{len(gaussians)} Gaussians, made by sparse3d {html.escape(manifest["sparse3d"])}.</p>
+<p>Look at it: <code>sparse3d view {html.escape(str(scene.path))}</code></p>{measured}{warnings}
+<h2>Renders, photos to their right</h2>{"".join(figures)}
+<h2>Cameras from above</h2>{_camera_plot(posed)}
+<h2>Time</h2><table>{stages}</table></html>
+"""
+    with replacing(scene.path / "report.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _spread(views: Sequence[View], count: int) -> list[View]:
+    """At most so many views, evenly spread over all."""
+    chosen = torch.linspace(0, len(views) - 1, min(count, len(views))).round().long().tolist()
+    return [views[i] for i in chosen]
+
+
+def _picture(image: Tensor) -> str:
+    data = base64.b64encode(jpeg_bytes(image)).decode()
+    return f'<img alt="" width="{image.shape[2]}" height="{image.shape[1]}" src="data:image/jpeg;base64,{data}">'
+
+
+def _camera_plot(posed: PosedViews) -> str:
+    """SVG of camera centres, viewing directions and sparse points, seen along the cameras' mean up axis."""
+    c2w = torch.stack([view.c2w for view in posed.views])
+    up = F.normalize(-c2w[:, :3, 1].mean(dim=0), dim=0)
+    forward = c2w[:, :3, 2].mean(dim=0)
+    forward = F.normalize(forward - (forward @ up) * up + 1e-9, dim=0)
+    flat = torch.stack([torch.linalg.cross(forward, up), -forward], dim=1)  # right, and down the page is nearer
+    centres = c2w[:, :3, 3] @ flat
+    points = posed.points.xyz[:: max(1, len(posed.points) // 1500)] @ flat
+    both = torch.cat([centres, points])
+    low, high = (torch.quantile(both, q, dim=0) for q in (0.02, 0.98)) if len(points) else (both.amin(0), both.amax(0))
+    low, high = torch.minimum(low, centres.amin(0)), torch.maximum(high, centres.amax(0))
+    scale = 380 / float((high - low).max().clamp(min=1e-9))
+    place = lambda xy: ((xy - low) * scale + 10).tolist()  # noqa: E731
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1" fill="#8aa0b4"/>' for x, y in map(place, points) if 0 < x < 400 and 0 < y < 400)
+    marks = ""
+    for centre, axis in zip(centres, c2w[:, :3, 2] @ flat, strict=True):
+        (x, y), (dx, dy) = place(centre), (F.normalize(axis, dim=0) * 14).tolist()
+        marks += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#d9480f"/>'
+        marks += f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{x + dx:.1f}" y2="{y + dy:.1f}" stroke="#d9480f" stroke-width="2"/>'
+    return f'<svg width="400" height="400" viewBox="0 0 400 400" role="img" aria-label="cameras from above">{dots}{marks}</svg>'

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from support.synthetic import textured_plane
+
+from sparse3d.config import InitConfig
+from sparse3d.errors import UserError
+from sparse3d.init.costs import semi_global, sweep_depths, winner
+from sparse3d.init.depthmaps import from_depth_maps
+from sparse3d.init.initialize import initialize
+from sparse3d.init.neighbours import choose_sources, depth_range
+from sparse3d.init.planesweep import estimate_depths
+from sparse3d.init.sfm import from_points, neighbour_distance
+from sparse3d.progress import Event, StageReporter
+from sparse3d.types import Points, PosedViews
+
+CONFIG = InitConfig(max_size=96, planes=48, sources=2, near=2.0, far=8.0)
+
+
+def test_planes_are_even_in_inverse_depth():
+    depths = sweep_depths(0.5, 8.0, 4)
+    torch.testing.assert_close(1 / depths, torch.tensor([2.0, 2 - 1.875 / 3, 2 - 2 * 1.875 / 3, 0.125]))
+    with pytest.raises(ValueError, match="0 < near < far"):
+        sweep_depths(2.0, 1.0, 8)
+
+
+def test_winner_finds_the_bottom_of_a_parabola_between_planes():
+    inverse = torch.linspace(1.0, 0.1, 10)
+    truth = 0.523  # inverse depth, between two planes
+    costs = ((inverse - truth) ** 2)[:, None, None].expand(10, 2, 3)
+    depth, _ = winner(costs, 1 / inverse)
+    torch.testing.assert_close(depth, torch.full((2, 3), 1 / truth))
+
+
+def test_smoothing_repairs_a_lone_wrong_pixel_and_keeps_a_step():
+    truth = torch.zeros(20, 30, dtype=torch.long)
+    truth[:, 15:] = 6
+    costs = torch.ones(8, 20, 30)
+    costs.scatter_(0, truth[None], 0.0)
+    costs[:, 10, 5] = 1.0
+    costs[3, 10, 5] = 0.4  # the lone pixel prefers plane 3
+    smooth = semi_global(costs, truth / 6.0)
+    assert costs.argmin(0)[10, 5] == 3
+    assert (smooth.argmin(0) == truth).all()
+
+
+def test_depth_of_a_slanted_plane():
+    posed, depths = textured_plane()
+    maps = estimate_depths(posed, CONFIG, StageReporter("init"))
+    for depth_map, truth in zip(maps, depths, strict=True):
+        agreed = depth_map.support > 0
+        error = ((depth_map.depth - truth).abs() / truth)[agreed]
+        assert agreed.float().mean() > 0.6  # the views overlap by about 80 %
+        # a plane step is 1/47 of the inverse range: 0.8 % of depth 4; most pixels are between planes to a fraction of it
+        assert error.median() < 0.006 and (error < 0.03).float().mean() > 0.95
+
+
+def test_gaussians_lie_on_the_plane_once():
+    posed, _ = textured_plane()
+    maps = estimate_depths(posed, CONFIG, StageReporter("init"))
+    gaussians = from_depth_maps(maps, CONFIG)
+    blocks = sum(depth_map.depth.numel() for depth_map in maps) / CONFIG.stride**2
+    assert 0.3 * blocks < len(gaussians) < 0.75 * blocks  # three views of one surface: what two agree on is taken once
+    sure = gaussians.opacities > 0.5
+    z = gaussians.means[sure]
+    height = z[:, 2] - (4.0 + 0.4 * z[:, 0])  # support/synthetic.py: the plane z = 4 + 0.4 x
+    assert height.abs().median() < 0.03
+    assert gaussians.sh.shape == (len(gaussians), 1, 3)
+
+
+def test_sources_are_near_views_and_a_lone_view_is_warned_of():
+    posed, _ = textured_plane()
+    far = posed.views[0].c2w.clone()
+    far[:3, :3] = far[:3, :3] @ torch.diag(torch.tensor([-1.0, 1.0, -1.0]))  # turned around
+    lone = type(posed.views[0])("lone", posed.views[0].image, posed.views[0].K, far)
+    both = PosedViews((*posed.views, lone), Points.none())
+    sources = choose_sources(both, 2)
+    assert sources[3] == [] and all(3 not in row for row in sources)
+    events: list[Event] = []
+    maps = estimate_depths(both, CONFIG, StageReporter("init", events.append))
+    assert any(event.kind == "warning" and "lone" in event.message for event in events)
+    assert (maps[3].depth == 0).all()
+
+
+def test_depth_range_holds_the_points_and_obeys_the_user():
+    posed, _ = textured_plane()
+    xyz = torch.cat([torch.zeros(100, 2), torch.linspace(3, 6, 100)[:, None]], dim=1)
+    points = Points(xyz, torch.rand(100, 3), torch.ones(100), (("1",),) * 100)
+    near, far = depth_range(posed.views[1], points, None, None, 1.0)
+    assert 2 < near < 3 and 6 < far < 8.5
+    assert depth_range(posed.views[1], points, 1.0, 9.0, 1.0) == (1.0, 9.0)
+    with pytest.raises(UserError, match=r"Set init\.near and\s+init\.far"):
+        depth_range(posed.views[1], points, 9.0, 1.0, 1.0)
+
+
+def test_sfm_gaussians_are_as_wide_as_the_gap():
+    grid = torch.stack(torch.meshgrid(*[torch.arange(4.0)] * 3, indexing="ij"), -1).reshape(-1, 3) * 0.5
+    torch.testing.assert_close(neighbour_distance(grid), torch.full((64,), 0.5))
+    rgb = torch.rand(64, 3)
+    gaussians = from_points(Points(grid, rgb, torch.ones(64), (("a",),) * 64))
+    torch.testing.assert_close(gaussians.scales, torch.full((64, 3), 0.5))
+    torch.testing.assert_close(gaussians.sh[:, 0] / (2 * math.sqrt(math.pi)) + 0.5, rgb)  # Y_0 = 1 / (2 sqrt(pi))
+
+
+def test_nothing_to_start_from_is_said():
+    posed, _ = textured_plane()
+    with pytest.raises(UserError, match=r"init\.method=planesweep"):
+        initialize(posed, InitConfig(method="sfm"), StageReporter("init"))
