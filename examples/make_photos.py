@@ -3,7 +3,7 @@
     python examples/make_photos.py                 # writes photos/, ground_truth/ and heldout/ beside this file
     python examples/make_photos.py --out elsewhere
 
-It needs numpy and Pillow only and takes about two minutes on one core. The room is drawn by `raycast.py`, which
+It needs numpy and Pillow only and takes one to two minutes on one core. The room is drawn by `raycast.py`, which
 shares no code with sparse3d: cameras, depths and held-out photos are ground truth from an independent hand. The same
 versions of numpy and Pillow write the same bytes; nothing is drawn from the clock or the system's randomness.
 
@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
-from raycast import Array, Camera, Scene
+from raycast import Camera, Scene
+from raycast_shapes import Array
 from room_scene import build_room
 
 WIDTH, HEIGHT = 1008, 756
@@ -48,8 +49,12 @@ def camera_at(step: float) -> Camera:
     """
     azimuth = np.radians(19.5 + 51 / 7 * step + 0.8 * np.sin(2.3 * step))
     radius = 3.35 + 0.09 * np.sin(1.7 * step + 0.5)
-    eye = np.array([1.0 + radius * np.cos(azimuth), 1.0 + radius * np.sin(azimuth), 1.50 + 0.10 * np.sin(1.3 * step + 1)])
-    target = np.array([0.98 + 0.08 * np.sin(1.1 * step), 1.0 + 0.07 * np.cos(1.9 * step), 0.86 + 0.05 * np.sin(2.7 * step)])
+    eye = np.array(
+        [1.0 + radius * np.cos(azimuth), 1.0 + radius * np.sin(azimuth), 1.50 + 0.10 * np.sin(1.3 * step + 1)]
+    )
+    target = np.array(
+        [0.98 + 0.08 * np.sin(1.1 * step), 1.0 + 0.07 * np.cos(1.9 * step), 0.86 + 0.05 * np.sin(2.7 * step)]
+    )
     roll = np.radians(2.2 * np.sin(2.9 * step + 0.4))
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(forward, [0, 0, 1])
@@ -89,7 +94,7 @@ class Sensor:
         rng = np.random.default_rng(seed)
         light = _blur(self.expose(radiance, step), self.blur_px)
         deviation = np.sqrt(np.maximum(light, 0) * self.shot_noise + self.read_noise**2)
-        light = light + deviation * rng.standard_normal(light.shape, dtype=np.float32)
+        light = (light + deviation * rng.standard_normal(light.shape, dtype=np.float32)).astype(np.float32)
         return (to_srgb(light) * 255 + 0.5).astype(np.uint8)
 
 
@@ -106,8 +111,9 @@ def _blur(image: Array, sigma: float) -> Array:
     for axis in (0, 1):
         padded = np.pad(image, [(2, 2) if a == axis else (0, 0) for a in range(3)], mode="edge")
         size = image.shape[axis]
-        image = sum(w * np.take(padded, range(k, k + size), axis) for k, w in enumerate(weights))  # type: ignore[assignment]
-    return image.astype(np.float32)
+        blurred = np.sum([w * np.take(padded, range(k, k + size), axis) for k, w in enumerate(weights)], axis=0)
+        image = blurred.astype(np.float32)
+    return image
 
 
 def jpeg(picture: NDArray[np.uint8], on_its_side: bool) -> bytes:
@@ -165,7 +171,9 @@ def photograph(scene: Scene, name: str, step: float) -> bytes:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Makes the example photos, their cameras and their depths.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write into (default: this file's)")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent, help="folder to write into (default: this file's)"
+    )
     out: Path = parser.parse_args().out
     photos, truth, heldout = out / "photos", out / "ground_truth", out / "heldout"
     for folder in (photos, truth, heldout):
@@ -182,7 +190,9 @@ def main() -> None:
     for name, step in HELDOUT.items():
         (heldout / f"{name}.jpg").write_bytes(photograph(scene, name, step))
         print(f"{name}.jpg (held out)", flush=True)
-    write_transforms(heldout / "transforms.json", [frame_of(camera_at(step), f"{name}.jpg") for name, step in HELDOUT.items()])
+    write_transforms(
+        heldout / "transforms.json", [frame_of(camera_at(step), f"{name}.jpg") for name, step in HELDOUT.items()]
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import room_textures as paint
-from raycast import Array, Baking, Box, Lamp, Lathe, Leaf, Scene, Shape, Sphere, Texture
+from raycast import Baking, Lamp, Scene
+from raycast_shapes import Array, Box, Lathe, Leaf, Shape, Sphere, Texture
 
 ROOM, CEILING = 5.2, 2.75
 FINE_TEXEL_M = 0.003  # at 3 m a pixel of the photos covers 3.7 mm
@@ -50,7 +51,9 @@ class _Room:
         shift = tuple(self.rng.uniform(0, 1, 2).tolist()) if moved else (0.0, 0.0)
         self.shapes.append(Box(centre.astype(np.float32), half, _turn(place[3], tilt_deg), textures, shift, gloss))
 
-    def lathe(self, x: float, y: float, z: float, profile: Sequence[tuple[float, float]], texture: Texture, gloss: float = 0) -> None:
+    def lathe(
+        self, x: float, y: float, z: float, profile: Sequence[tuple[float, float]], texture: Texture, gloss: float = 0
+    ) -> None:
         """A turned shape standing at (x, y, z)."""
         self.shapes.append(Lathe(np.array([x, y, z], np.float32), np.array(profile, np.float32), [texture], gloss))
 
@@ -59,7 +62,9 @@ class _Room:
         shift = (0.0, 0.0) if radius > 0.06 else tuple(self.rng.uniform(0, 1, 2).tolist())
         self.shapes.append(Sphere(np.array([x, y, z], np.float32), radius, [texture], gloss, shift))
 
-    def leaf(self, root: Sequence[float], angle: float, rise: float, length: float, width: float, texture: Texture) -> None:
+    def leaf(
+        self, root: Sequence[float], angle: float, rise: float, length: float, width: float, texture: Texture
+    ) -> None:
         """A leaf that starts at `root`, heads for compass `angle` and rises by `rise` radians."""
         along = np.array([np.cos(angle) * np.cos(rise), np.sin(angle) * np.cos(rise), np.sin(rise)], np.float32)
         across = np.array([-np.sin(angle), np.cos(angle), 0], np.float32)
@@ -92,7 +97,10 @@ def _shell(room: _Room) -> None:
     t = room.texel_m
     floor, wall = paint.planks(ROOM, ROOM, t), paint.wallpaper(ROOM, CEILING, t)
     brick = paint.bricks(ROOM, CEILING, t)
-    plaster, skirting = paint.mottled("plaster", (0.86, 0.84, 0.79), 0.04, 2 * t), paint.mottled("skirting", (0.88, 0.86, 0.82), 0.05, t)
+    plaster, skirting = (
+        paint.mottled("plaster", (0.86, 0.84, 0.79), 0.04, 2 * t),
+        paint.mottled("skirting", (0.88, 0.86, 0.82), 0.05, t),
+    )
     room.box((0, 0, -0.1), (ROOM, ROOM, 0.1), floor, moved=False, gloss=0.03)
     room.box((-0.1, 0, 0), (0.1, ROOM, CEILING), brick, moved=False)
     room.box((0, -0.1, 0), (ROOM, 0.1, CEILING), wall, moved=False)
@@ -106,7 +114,11 @@ def _shell(room: _Room) -> None:
 
 def _pictures(room: _Room) -> None:
     t, edge = room.texel_m / 1.5, paint.plain((0.22, 0.16, 0.11))
-    for kind, at, width, height in (("hills", (1.42, 1.36), 0.86, 0.60), ("tiles", (2.52, 1.28), 0.52, 0.72), ("map", (0.62, 1.30), 0.56, 0.56)):
+    for kind, at, width, height in (
+        ("hills", (1.42, 1.36), 0.86, 0.60),
+        ("tiles", (2.52, 1.28), 0.52, 0.72),
+        ("map", (0.62, 1.30), 0.56, 0.56),
+    ):
         front = paint.picture(kind, width, height, t)
         faces = [edge, front, edge, edge, edge, edge]
         room.box((0.0, at[0], at[1]), (0.022, width, height), faces, moved=False, gloss=0.02)
@@ -155,7 +167,11 @@ def _bookshelf(room: _Room) -> None:
         if row == 4:
             x += 0.27  # room for the pot
         while True:
-            thick, tall, deep = room.rng.uniform(0.024, 0.062), room.rng.uniform(0.19, 0.285), room.rng.uniform(0.15, 0.22)
+            thick, tall, deep = (
+                room.rng.uniform(0.024, 0.062),
+                room.rng.uniform(0.19, 0.285),
+                room.rng.uniform(0.15, 0.22),
+            )
             if x + thick > end:
                 break
             if room.rng.random() < 0.06:
@@ -163,16 +179,36 @@ def _bookshelf(room: _Room) -> None:
                 continue
             back = paint.spine(index, thick, tall, 0.0015 * room.texel_m / FINE_TEXEL_M)
             cloth = Texture(back.levels[-1], 1.0)  # the covers have the spine's mean colour
-            room.box((x, 0.05, z + board), (thick - 0.002, deep, tall), [cloth, cloth, back, back, paper, paper], moved=False, gloss=0.01)
+            room.box(
+                (x, 0.05, z + board),
+                (thick - 0.002, deep, tall),
+                [cloth, cloth, back, back, paper, paper],
+                moved=False,
+                gloss=0.01,
+            )
             x, index = x + thick, index + 1
     z = levels[2] + board
     room.lathe(1.63, 0.18, z, ((0.0, 0.0), (0.075, 0.003), (0.07, 0.018), (0.014, 0.03), (0.012, 0.06)), oak)
     room.ball(1.63, 0.18, z + 0.165, 0.112, paint.globe(0.112, 0.0015 * room.texel_m / FINE_TEXEL_M), gloss=0.15)
     pot = paint.glaze("jar", (0.84, 0.80, 0.70), (0.20, 0.25, 0.42), 0.6, 0.4, 0.002 * room.texel_m / FINE_TEXEL_M)
-    room.lathe(0.94, 0.17, levels[4] + board, ((0.05, 0.0), (0.088, 0.05), (0.095, 0.11), (0.06, 0.175), (0.045, 0.19), (0.06, 0.22), (0.0, 0.228)), pot, 0.12)
+    room.lathe(
+        0.94,
+        0.17,
+        levels[4] + board,
+        ((0.05, 0.0), (0.088, 0.05), (0.095, 0.11), (0.06, 0.175), (0.045, 0.19), (0.06, 0.22), (0.0, 0.228)),
+        pot,
+        0.12,
+    )
     wicker = paint.basket("shelf basket", t)
     room.box((0.86, 0.03, height), (0.42, 0.26, 0.20), wicker)
-    room.lathe(1.56, 0.17, height, ((0.07, 0.0), (0.11, 0.08), (0.10, 0.2), (0.04, 0.29), (0.05, 0.33), (0.0, 0.338)), paint.glaze("urn", (0.62, 0.33, 0.22), (0.18, 0.10, 0.08), 0.7, 0.5, t), 0.08)
+    room.lathe(
+        1.56,
+        0.17,
+        height,
+        ((0.07, 0.0), (0.11, 0.08), (0.10, 0.2), (0.04, 0.29), (0.05, 0.33), (0.0, 0.338)),
+        paint.glaze("urn", (0.62, 0.33, 0.22), (0.18, 0.10, 0.08), 0.7, 0.5, t),
+        0.08,
+    )
 
 
 def _floor_lamp(room: _Room) -> None:
@@ -202,23 +238,44 @@ def _coffee_table(room: _Room) -> None:
     fine = room.texel_m / 2
     vase = paint.glaze("vase", (0.87, 0.84, 0.76), (0.13, 0.26, 0.45), 0.66, 0.42, fine)
     x, y, z, _ = on_table(-0.10, -0.10, 0)
-    profile = ((0.06, 0.0), (0.085, 0.03), (0.102, 0.09), (0.095, 0.15), (0.06, 0.21), (0.036, 0.25), (0.04, 0.285), (0.052, 0.30), (0.03, 0.302))
+    profile = (
+        (0.06, 0.0),
+        (0.085, 0.03),
+        (0.102, 0.09),
+        (0.095, 0.15),
+        (0.06, 0.21),
+        (0.036, 0.25),
+        (0.04, 0.285),
+        (0.052, 0.30),
+        (0.03, 0.302),
+    )
     room.lathe(x, y, z, profile, vase, 0.2)
     green = paint.mottled("leaves", (0.30, 0.45, 0.22), 0.25, fine)
     for k in range(11):
         angle, rise = 2.4 * k, 0.55 + 0.07 * k
         start = np.array([x, y, z + 0.29]) + 0.02 * np.array([np.cos(angle), np.sin(angle), 0])
         room.leaf(start, angle, rise, 0.19 + 0.012 * k, 0.06, green)
-    for k, (width, depth, height, angle) in enumerate(((0.30, 0.22, 0.035, 14.0), (0.26, 0.19, 0.028, -9.0), (0.20, 0.14, 0.03, 30.0))):
+    for k, (width, depth, height, angle) in enumerate(
+        ((0.30, 0.22, 0.035, 14.0), (0.26, 0.19, 0.028, -9.0), (0.20, 0.14, 0.03, 30.0))
+    ):
         z = top + (0.0, 0.035, 0.063)[k]
         front = paint.cover(k, width, depth, fine)
         size = (width, depth, height)
-        room.box((-width / 2, -depth / 2, 0), size, [paper, paper, paper, paper, paper, front], on_table(-0.36, 0.10, angle, z), moved=False, gloss=0.03)
+        room.box(
+            (-width / 2, -depth / 2, 0),
+            size,
+            [paper, paper, paper, paper, paper, front],
+            on_table(-0.36, 0.10, angle, z),
+            moved=False,
+            gloss=0.03,
+        )
     front = paint.cover(7, 0.21, 0.28, fine)
     room.box((-0.105, -0.14, 0), (0.21, 0.28, 0.006), [paper] * 5 + [front], on_table(0.16, 0.14, -24), moved=False)
     x, y, z, _ = on_table(0.36, -0.10, 0)
     bowl = paint.wood("bowl", (0.66, 0.47, 0.27), 1.0, 0.4, fine)
-    room.lathe(x, y, z, ((0.06, 0.0), (0.075, 0.012), (0.12, 0.05), (0.14, 0.085), (0.128, 0.088), (0.10, 0.090)), bowl, 0.05)
+    room.lathe(
+        x, y, z, ((0.06, 0.0), (0.075, 0.012), (0.12, 0.05), (0.14, 0.085), (0.128, 0.088), (0.10, 0.090)), bowl, 0.05
+    )
     peel = paint.mottled("orange", (0.88, 0.50, 0.13), 0.10, fine)
     apple = paint.mottled("apple", (0.60, 0.20, 0.14), 0.18, fine)
     for k, (dx, dy) in enumerate(((0.05, 0.0), (-0.03, 0.05), (-0.035, -0.045), (0.0, 0.0))):
@@ -248,7 +305,13 @@ def _boxes(room: _Room) -> None:
     large, small = paint.carton("carton 1", 0.50, 0.38, t), paint.carton("carton 2", 0.36, 0.26, t)
     room.box((-0.25, -0.19, 0), (0.50, 0.38, 0.36), large, (2.20, 0.34, 0, -7), moved=False)
     room.box((-0.18, -0.14, 0), (0.36, 0.28, 0.25), small, (2.16, 0.32, 0.36, 12), moved=False)
-    room.lathe(0.42, 3.32, 0.0, ((0.15, 0.0), (0.19, 0.12), (0.205, 0.34), (0.195, 0.345), (0.0, 0.35)), paint.basket("basket", room.texel_m))
+    room.lathe(
+        0.42,
+        3.32,
+        0.0,
+        ((0.15, 0.0), (0.19, 0.12), (0.205, 0.34), (0.195, 0.345), (0.0, 0.35)),
+        paint.basket("basket", room.texel_m),
+    )
     blanket = paint.plaid("blanket", (0.75, 0.67, 0.52), (0.60, 0.30, 0.22), (0.30, 0.32, 0.36), room.texel_m)
     room.ball(0.42, 3.32, 0.33, 0.16, blanket)
     ball = paint.cushion("ball", (0.75, 0.25, 0.20), (0.85, 0.82, 0.74), room.texel_m / 1.5)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
-from raycast import Array, Texture
+from raycast_shapes import Array, Texture
 
 RGB = tuple[float, float, float]
 
@@ -84,7 +84,11 @@ class Canvas:
             if self.rng.random() < 0.14:
                 continue  # the gap between two words
             half = self.rng.random((7, 3)) < 0.55
-            glyph = np.concatenate([half, half[:, 1::-1]], axis=1) if self.rng.random() < 0.6 else np.repeat(half, 2, 1)[:, :5]
+            glyph = (
+                np.concatenate([half, half[:, 1::-1]], axis=1)
+                if self.rng.random() < 0.6
+                else np.repeat(half, 2, 1)[:, :5]
+            )
             for row, column in zip(*np.nonzero(glyph), strict=True):
                 if down:
                     self.rectangle(left + width - (row + 1) * dot, top + k * step + column * dot, dot, dot, colour)
@@ -139,7 +143,9 @@ def bricks(width: float, height: float, texel_m: float) -> Texture:
     row = ((c.y + 0 * c.x) / brick_h).astype(int)
     x = c.x / brick_w + 0.5 * (row % 2)
     column = np.floor(x).astype(int)
-    palette = np.array([[0.58, 0.33, 0.25], [0.66, 0.41, 0.31], [0.50, 0.29, 0.24], [0.70, 0.50, 0.38], [0.47, 0.33, 0.29]])
+    palette = np.array(
+        [[0.58, 0.33, 0.25], [0.66, 0.41, 0.31], [0.50, 0.29, 0.24], [0.70, 0.50, 0.38], [0.47, 0.33, 0.29]]
+    )
     colours = palette[c.rng.choice(5, (rows, columns), p=[0.34, 0.28, 0.18, 0.1, 0.1])]
     colours = colours * c.rng.normal(1, 0.09, (rows, columns, 1))
     c.fill(colours[row, column].astype(np.float32))
@@ -149,8 +155,15 @@ def bricks(width: float, height: float, texel_m: float) -> Texture:
     inside_x = (0.5 - np.abs(x - column - 0.5)) * brick_w + wobble
     inside_y = (0.5 - np.abs(c.y / brick_h - row - 0.5)) * brick_h + wobble
     inside = np.minimum(inside_x, inside_y)
-    c.shade(1 + 0.16 * _edge(c.y - row * brick_h - joint / 2, 0.009) - 0.16 * _edge((row + 1) * brick_h - joint / 2 - c.y, 0.009))
-    c.mix(np.stack([0.76 + 0.05 * c.noise(0.008)] * 3, -1) * [1, 0.97, 0.92], np.clip((joint / 2 - inside) / 0.002 + 0.5, 0, 1))
+    c.shade(
+        1
+        + 0.16 * _edge(c.y - row * brick_h - joint / 2, 0.009)
+        - 0.16 * _edge((row + 1) * brick_h - joint / 2 - c.y, 0.009)
+    )
+    c.mix(
+        np.stack([0.76 + 0.05 * c.noise(0.008)] * 3, -1) * [1, 0.97, 0.92],
+        np.clip((joint / 2 - inside) / 0.002 + 0.5, 0, 1),
+    )
     return c.texture()
 
 
@@ -264,7 +277,9 @@ def picture(kind: str, width: float, height: float, texel_m: float) -> Texture:
             c.mix(tone * (1 + 0.22 * c.noise(0.02, 0.01))[..., None], (y > ridge) * 1.0)
     elif kind == "tiles":
         centres = c.rng.uniform(0, 1, (90, 2)) * [width, height]
-        palette = np.array([[0.86, 0.33, 0.22], [0.95, 0.76, 0.28], [0.14, 0.34, 0.45], [0.90, 0.88, 0.80], [0.2, 0.2, 0.24]])
+        palette = np.array(
+            [[0.86, 0.33, 0.22], [0.95, 0.76, 0.28], [0.14, 0.34, 0.45], [0.90, 0.88, 0.80], [0.2, 0.2, 0.24]]
+        )
         first, second, owner = np.full(x.shape, 9.0), np.full(x.shape, 9.0), np.zeros(x.shape, int)
         for k, (a, b) in enumerate(centres):
             r = np.abs(x - a) + np.abs(y - b)
@@ -298,7 +313,12 @@ def picture(kind: str, width: float, height: float, texel_m: float) -> Texture:
     border = np.minimum(np.minimum(x, width - x), np.minimum(y, height - y))
     if kind in ("hills", "map"):
         c.mix((0.93, 0.91, 0.86), (border < 0.065) * 1.0)
-    frame = {"hills": (0.33, 0.20, 0.11), "tiles": (0.12, 0.11, 0.11), "poster": (0.80, 0.77, 0.70), "map": (0.5, 0.36, 0.2)}
+    frame = {
+        "hills": (0.33, 0.20, 0.11),
+        "tiles": (0.12, 0.11, 0.11),
+        "poster": (0.80, 0.77, 0.70),
+        "map": (0.5, 0.36, 0.2),
+    }
     c.mix(np.asarray(frame[kind]) * (1 + 0.05 * c.noise(0.04, 0.008))[..., None], (border < 0.026) * 1.0)
     c.mix((0.05, 0.04, 0.04), 0.6 * _edge(np.abs(border - 0.027), 0.004))
     return c.texture()
@@ -308,7 +328,8 @@ def spine(index: int, width: float, height: float, texel_m: float) -> Texture:
     """The back of a book: a cloth colour, bands, a title running down."""
     c = Canvas(width, height, texel_m, f"book {index}")
     palette = ((0.55, 0.16, 0.15), (0.15, 0.27, 0.42), (0.19, 0.38, 0.27), (0.82, 0.74, 0.58), (0.72, 0.45, 0.18),
-               (0.25, 0.22, 0.24), (0.45, 0.29, 0.43), (0.88, 0.86, 0.81), (0.20, 0.45, 0.50), (0.78, 0.62, 0.22))  # fmt: skip
+               (0.25, 0.22, 0.24), (0.45, 0.29, 0.43), (0.88, 0.86, 0.81), (0.20, 0.45, 0.50), (0.78, 0.62, 0.22),
+    )  # fmt: skip
     base = palette[int(c.rng.integers(len(palette)))]
     ink: RGB = (0.92, 0.83, 0.55) if sum(base) < 1.6 else (0.20, 0.15, 0.16)
     c.fill(base)
@@ -396,6 +417,10 @@ def basket(name: str, texel_m: float) -> Texture:
     i, j = (c.x / 0.03 + 0 * c.y).astype(int), (c.y / 0.018 + 0 * c.x).astype(int)
     tint = c.rng.normal(1, 0.16, (128, 128))[i % 128, j % 128]
     c.fill((0.62, 0.46, 0.28))
-    c.shade(tint * (0.6 + 0.4 * np.abs(np.sin(np.pi * (c.x / 0.03 + 0.5 * (j % 2))))) * (0.7 + 0.3 * np.sin(np.pi * (c.y / 0.018 % 1))))
+    c.shade(
+        tint
+        * (0.6 + 0.4 * np.abs(np.sin(np.pi * (c.x / 0.03 + 0.5 * (j % 2)))))
+        * (0.7 + 0.3 * np.sin(np.pi * (c.y / 0.018 % 1)))
+    )
     c.shade(1 + 0.06 * c.noise(0.004))
     return c.texture()

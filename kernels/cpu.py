@@ -1,4 +1,4 @@
-"""The rasterizer in C++: kernels/reference.py several hundred times faster, with gradients.
+"""The rasterizer in C++: kernels/reference.py over a hundred times faster (benchmarks/rasterizer.py), with gradients.
 
 The compiled module holds one copy of the inner loops for each instruction set and takes the widest that the CPU runs;
 the environment variable SPARSE3D_ISA=scalar, avx2 or avx512 forces one. Results do not depend on the number of threads,
@@ -87,7 +87,9 @@ def rasterize(
     else:
         _check("colors", colors, (count, None, 3))
         if colors.shape[1] < (sh_degree + 1) ** 2:
-            raise ValueError(f"colors has {colors.shape[1]} coefficients, sh_degree {sh_degree} needs {(sh_degree + 1) ** 2}")
+            raise ValueError(
+                f"colors has {colors.shape[1]} coefficients, sh_degree {sh_degree} needs {(sh_degree + 1) ** 2}"
+            )
     _check("means", means, (count, 3))
     _check("quats", quats, (count, 4))
     _check("scales", scales, (count, 3))
@@ -186,6 +188,8 @@ def _check(name: str, tensor: Tensor, shape: tuple[int | None, ...]) -> None:
             f"{name} is {tensor.dtype} on {tensor.device}; the CPU kernels take float32 on the CPU. "
             "Convert it with .float().cpu(), or use the renderer 'reference'"
         )
-    if tensor.ndim != len(shape) or any(want is not None and have != want for have, want in zip(tensor.shape, shape, strict=False)):
+    if tensor.ndim != len(shape) or any(
+        want is not None and have != want for have, want in zip(tensor.shape, shape, strict=False)
+    ):
         wanted = ", ".join("C" if size is None else str(size) for size in shape)
         raise ValueError(f"{name} is {tuple(tensor.shape)}, needed ({wanted})")

@@ -136,13 +136,17 @@ inline void colors_of(const Gaussians& gaussians, const Camera& camera, const V 
 // First and last pixel whose centre is within `reach` of `centre`, cut to the image, as tiles; false if there is none.
 inline bool tile_range(float centre, float reach, int size, uint16_t& first, uint16_t& last) {
     const float margin = 0.01f + 1e-5f * reach;  // for rounding here and in the blend
-    float low = __builtin_ceilf(centre - reach - margin - 0.5f);
-    float high = __builtin_floorf(centre + reach + margin - 0.5f);
+    float low = centre - reach - margin - 0.5f;
+    float high = centre + reach + margin - 0.5f;
     if (low < 0.0f) low = 0.0f;
     if (high > size - 1.0f) high = size - 1.0f;
-    if (!(low <= high)) return false;
-    first = static_cast<uint16_t>(static_cast<int>(low) / kTile);
-    last = static_cast<uint16_t>(static_cast<int>(high) / kTile);
+    if (!(low <= high)) return false;  // also holds back what is too large for an integer
+    int first_pixel = static_cast<int>(low);
+    first_pixel += static_cast<float>(first_pixel) < low;  // rounded up
+    const int last_pixel = static_cast<int>(high);
+    if (first_pixel > last_pixel) return false;
+    first = static_cast<uint16_t>(first_pixel / kTile);
+    last = static_cast<uint16_t>(last_pixel / kTile);
     return true;
 }
 
@@ -358,26 +362,20 @@ void project_backward(const Gaussians& gaussians, const Camera& cam, int64_t beg
         color_backward(gaussians, cam, p.world, i, n, drawn, splats, sums + kR, grads.colors, grad_vector);
 
         // What is not drawn has no gradient; its numbers above may be anything.
-        for (int k = 0; k < 3; ++k) {
-            grad_camera[k] = select(is_drawn, grad_camera[k]);
-            grad_vector[k] = select(is_drawn, grad_vector[k]);
-            grad_jw0[k] = select(is_drawn, grad_jw0[k]);
-            grad_jw1[k] = select(is_drawn, grad_jw1[k]);
-        }
         scatter_add(grads.opacities + i, 1, 0, n, select(is_drawn, grad_opacity));
         for (int k = 0; k < 4; ++k) scatter_add(grads.quats + 4 * i, 4, k, n, select(is_drawn, grad_quat[k]));
         for (int k = 0; k < 3; ++k) scatter_add(grads.scales + 3 * i, 3, k, n, select(is_drawn, grad_scale[k]));
         for (int k = 0; k < 3; ++k) {
             const V grad_mean = grad_camera[0] * cam.R[k] + grad_camera[1] * cam.R[3 + k] + grad_camera[2] * cam.R[6 + k];
-            scatter_add(grads.means + 3 * i, 3, k, n, grad_mean + grad_vector[k]);
+            scatter_add(grads.means + 3 * i, 3, k, n, select(is_drawn, grad_mean + grad_vector[k]));
         }
         for (int k = 0; k < 3; ++k) {
-            block[k] += grad_camera[0] * p.world[k] + select(is_drawn, p.jacobian_x * grad_jw0[k]);
-            block[3 + k] += grad_camera[1] * p.world[k] + select(is_drawn, p.jacobian_y * grad_jw1[k]);
-            block[6 + k] += grad_camera[2] * p.world[k] +
-                            select(is_drawn, p.jacobian_xz * grad_jw0[k] + p.jacobian_yz * grad_jw1[k]);
-            block[9 + k] += grad_camera[k];
-            block[12 + k] -= grad_vector[k];
+            block[k] += select(is_drawn, grad_camera[0] * p.world[k] + p.jacobian_x * grad_jw0[k]);
+            block[3 + k] += select(is_drawn, grad_camera[1] * p.world[k] + p.jacobian_y * grad_jw1[k]);
+            block[6 + k] += select(is_drawn, grad_camera[2] * p.world[k] + p.jacobian_xz * grad_jw0[k] +
+                                                 p.jacobian_yz * grad_jw1[k]);
+            block[9 + k] += select(is_drawn, grad_camera[k]);
+            block[12 + k] -= select(is_drawn, grad_vector[k]);
         }
     }
     float total[kSlotSize];

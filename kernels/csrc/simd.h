@@ -21,6 +21,7 @@ constexpr int kLanes = 4;
 
 typedef float V __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Mask __attribute__((vector_size(4 * kLanes)));  // 0 or -1 in each lane
+typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
 
 inline V all(float x) { return x - V{}; }  // minus: x + 0 is not x for -0, so compilers keep that addition
 inline V load(const float* p) {
@@ -71,7 +72,7 @@ inline V exp2(V x) {
 #if defined(__AVX512F__)
     return (V)_mm512_scalef_ps((__m512)p, (__m512)(x - f));
 #else
-    return (V)((Mask)p + ((Mask)shifted << 23));
+    return (V)((Bits)p + ((Bits)shifted << 23));
 #endif
 }
 

@@ -71,11 +71,14 @@ uint32_t ellipse_span(const Camera& camera, const Splat& s, const TileBox& box, 
     const float right = s.x + s.shear * right_dy + half_width(right_dy);
     const float left = s.x + s.shear * left_dy - half_width(left_dy);
     const float margin = 0.01f + 1e-5f * (right - left);  // for rounding here and in the blend
-    const float first = std::max(std::ceil(left - margin - 0.5f), 0.0f);
-    const float last = std::min(std::floor(right + margin - 0.5f), camera.width - 1.0f);
-    if (!(first <= last)) return pack_span(1, 0);
-    return pack_span(std::max<uint32_t>(static_cast<uint32_t>(first) / kTile, box.x0),
-                     std::min<uint32_t>(static_cast<uint32_t>(last) / kTile, box.x1));
+    const float first = std::max(left - margin - 0.5f, 0.0f);
+    const float last = std::min(right + margin - 0.5f, camera.width - 1.0f);
+    if (!(first <= last)) return pack_span(1, 0);  // also holds back what is too large for an integer
+    int first_pixel = static_cast<int>(first);
+    first_pixel += static_cast<float>(first_pixel) < first;  // rounded up
+    const int last_pixel = static_cast<int>(last);
+    if (first_pixel > last_pixel) return pack_span(1, 0);
+    return pack_span(std::max<uint32_t>(first_pixel / kTile, box.x0), std::min<uint32_t>(last_pixel / kTile, box.x1));
 }
 
 }  // namespace
@@ -99,7 +102,7 @@ void make_tile_lists(const Camera& camera, int64_t count, const Splat* splats, c
     // Spans, the number of tiles of each Gaussian, and of Gaussians of each tile (each worker counts for itself).
     lists.slot_begin.resize(count + 1);
     scratch.tile_counts.resize(static_cast<size_t>(threads) * tiles);
-    std::memset(scratch.tile_counts.data(), 0, sizeof(uint32_t) * threads * tiles);
+    std::fill_n(scratch.tile_counts.data(), static_cast<size_t>(threads) * tiles, 0u);
     parallel_for(count, 1024, threads, [&](int64_t begin, int64_t end, int worker) {
         uint32_t* tile_counts = scratch.tile_counts.data() + worker * tiles;
         for (int64_t i = begin; i < end; ++i) {
@@ -107,10 +110,13 @@ void make_tile_lists(const Camera& camera, int64_t count, const Splat* splats, c
             uint32_t* span = scratch.spans.data() + scratch.row_begin[i];
             uint32_t reached = 0;
             if (box.x0 <= box.x1) {
-                for (int row = box.y0; row <= box.y1; ++row, ++span) {
-                    *span = ellipse_span(camera, splats[i], box, row);
-                    const int64_t row_start = static_cast<int64_t>(row) * camera.tiles_x;
-                    for (uint32_t x = span_first(*span); x <= span_last(*span); ++x, ++reached) ++tile_counts[row_start + x];
+                for (int row = box.y0; row <= box.y1; ++row) {
+                    const uint32_t tiles_here = ellipse_span(camera, splats[i], box, row);
+                    *span++ = tiles_here;
+                    const uint32_t first = span_first(tiles_here), last = span_last(tiles_here);
+                    uint32_t* row_counts = tile_counts + static_cast<int64_t>(row) * camera.tiles_x;
+                    for (uint32_t x = first; x <= last; ++x) ++row_counts[x];
+                    if (first <= last) reached += last - first + 1;
                 }
             }
             lists.slot_begin[i] = reached;
@@ -144,6 +150,8 @@ void make_tile_lists(const Camera& camera, int64_t count, const Splat* splats, c
         const int band_begin = static_cast<int>(camera.tiles_y * first_band / bands);
         const int band_end = static_cast<int>(camera.tiles_y * (first_band + 1) / bands);
         const uint32_t* order = scratch.order.data();
+        uint32_t* next_entry = scratch.tile_counts.data();
+        Entry* entries = lists.entries.data();
         for (int64_t rank = 0; rank < drawn; ++rank) {
             if (rank + 16 < drawn) {
                 const uint32_t ahead = order[rank + 16];
@@ -159,13 +167,13 @@ void make_tile_lists(const Camera& camera, int64_t count, const Splat* splats, c
             uint32_t slot = lists.slot_begin[i];
             const int row_end = std::min<int>(box.y1 + 1, band_end);
             for (int row = box.y0; row < row_end; ++row, ++span) {
-                if (span_first(*span) > span_last(*span)) continue;
-                if (row < band_begin) {
-                    slot += span_last(*span) - span_first(*span) + 1;
-                    continue;
+                const uint32_t first = span_first(*span), last = span_last(*span);
+                if (first > last) continue;
+                if (row >= band_begin) {
+                    uint32_t* next = next_entry + static_cast<int64_t>(row) * camera.tiles_x;
+                    for (uint32_t x = first; x <= last; ++x) entries[next[x]++] = {i, slot + (x - first)};
                 }
-                uint32_t* next = scratch.tile_counts.data() + static_cast<int64_t>(row) * camera.tiles_x;
-                for (uint32_t x = span_first(*span); x <= span_last(*span); ++x) lists.entries[next[x]++] = {i, slot++};
+                slot += last - first + 1;
             }
         }
     });

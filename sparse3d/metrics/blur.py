@@ -31,7 +31,9 @@ def _blur_rows(images: Tensor) -> Tensor:
     blocks = -(-width // _BLOCK)
     padded = F.pad(images, (TAPS // 2, blocks * _BLOCK - width + TAPS // 2))
     pieces = padded.unfold(-1, _BLOCK + TAPS - 1, _BLOCK)  # (..., blocks, BLOCK + TAPS - 1)
-    return (pieces @ _band(images.dtype, images.device)).flatten(-2)[..., :width]
+    # one plain product of two matrices: a batched one of these strides is done piece by piece
+    product = pieces.reshape(-1, _BLOCK + TAPS - 1) @ _band(images.dtype, images.device)
+    return product.reshape(*images.shape[:-1], blocks * _BLOCK)[..., :width]
 
 
 def window_mean(images: Tensor) -> Tensor:

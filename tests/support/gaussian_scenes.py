@@ -122,7 +122,9 @@ def random_scene(
     K = torch.tensor([[1.1 * width, 0.0, 0.52 * width], [0.0, 1.2 * width, 0.47 * height], [0.0, 0.0, 1.0]])
     options = {"sh_degree": sh_degree, "antialiased": antialiased}
     background = uniform(0.0, 1.0, 3)
-    return Scene(means, quats, scales, opacities, colors, viewmats, K.repeat(views, 1, 1), width, height, background, options)
+    return Scene(
+        means, quats, scales, opacities, colors, viewmats, K.repeat(views, 1, 1), width, height, background, options
+    )
 
 
 def without_cutoffs(scene: Scene, margin: float = 2e-4) -> Scene:

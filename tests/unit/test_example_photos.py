@@ -36,33 +36,39 @@ def maker() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def scene(maker):
-    """The room with textures and light four to five times coarser than the photos have them."""
-    baking = sys.modules["raycast"].Baking(texel_m=0.12, lamp_side=3, ambient_rays=16)
-    return maker.build_room(texel_m=0.012, baking=baking)
+    """The room with textures at half the photos' resolution, and light at two fifths of it with fewer rays."""
+    baking = sys.modules["raycast"].Baking(texel_m=0.06, lamp_side=3, ambient_rays=16)
+    return maker.build_room(texel_m=0.006, baking=baking)
 
 
 def truth() -> dict:
+    """ground_truth/transforms.json."""
     return json.loads((EXAMPLES / "ground_truth" / "transforms.json").read_text())
 
 
 def frame(name: str) -> dict:
+    """A photo's entry in it."""
     return next(f for f in truth()["frames"] if Path(f["file_path"]).stem == name)
 
 
 def upright(path: Path) -> np.ndarray:
+    """A photo as it is looked at. (height, width, 3) in [0, 1]"""
     return np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"), np.float64) / 255
 
 
 def shrink(image: np.ndarray, factor: int) -> np.ndarray:
+    """Means of factor x factor pixels."""
     height, width = image.shape[:2]
     return image.reshape(height // factor, factor, width // factor, factor, -1).mean(axis=(1, 3))
 
 
 def linear(srgb: np.ndarray) -> np.ndarray:
+    """Linear colours (IEC 61966-2-1)."""
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
 def depth_of(name: str) -> np.ndarray:
+    """The stored depth of a photo, metres. (189, 252)"""
     entry = frame(name)
     stored = np.asarray(Image.open(EXAMPLES / "ground_truth" / entry["depth_file_path"]))
     assert stored.shape == (189, 252)
@@ -70,19 +76,22 @@ def depth_of(name: str) -> np.ndarray:
 
 
 def opencv_c2w(name: str) -> np.ndarray:
+    """The stored camera of a photo, in the project's axes."""
     return np.array(frame(name)["transform_matrix"]) @ np.diag([1.0, -1, -1, 1])
 
 
 @pytest.mark.parametrize("name", ["room_03", "room_06"])  # the second is stored on its side
 def test_photo_is_what_the_ray_caster_sees(maker, scene, name):
-    """A sixth of the size, so that noise and JPEG average out: what is left is the coarser light and texture."""
+    """A sixth of the size, so that noise and JPEG average out: what is left is the coarser light and texture.
+
+    That gives 31.8 dB, and 40.9 dB with the photos' own fineness, which takes half a minute. A camera turned by a tenth
+    of a degree loses 4 dB.
+    """
     step = maker.PHOTOS[name]
     image = maker.Sensor().expose(scene.render(maker.camera_at(step).scaled_to(168), samples=3), step)
     photo = shrink(linear(upright(EXAMPLES / "photos" / f"{name}.jpg")), 6)
     error = maker.to_srgb(image) - maker.to_srgb(photo)
-    psnr = -10 * np.log10(np.mean(error**2))
-    print(psnr)
-    assert psnr > 27
+    assert -10 * np.log10(np.mean(error**2)) > 30.5
 
 
 def test_depth_is_what_the_ray_caster_measures(maker, scene):
@@ -91,7 +100,8 @@ def test_depth_is_what_the_ray_caster_measures(maker, scene):
     camera = maker.camera_at(maker.PHOTOS[name]).scaled_to(252)
     rows, columns = np.meshgrid(np.arange(3, 189, 7), np.arange(2, 252, 9), indexing="ij")
     t, _ = scene.cast(camera, columns.ravel() + 0.5, rows.ravel() + 0.5)
-    np.testing.assert_allclose(depth[rows, columns].ravel(), t, atol=0.6 * maker.DEPTH_UNIT_M)  # half a step, and float32
+    # half a step, and what float32 adds
+    np.testing.assert_allclose(depth[rows, columns].ravel(), t, rtol=0, atol=0.6 * maker.DEPTH_UNIT_M)
 
 
 @pytest.mark.parametrize(("i", "j"), [(0, 1), (3, 4), (6, 7), (2, 5)])
