@@ -162,8 +162,9 @@ class _Rasterize(torch.autograd.Function):
 
         *inputs, viewmats, rgb, alpha, depth = ctx.saved_tensors
         tensors = [t.detach().contiguous() for t in inputs]
-        grads = [torch.zeros(t.shape) for t in (*inputs, viewmats)]
-        grad_background = torch.zeros(3)
+        # Not torch.zeros: PyTorch's threads would fill them, and wait busily for each other where others want the cores.
+        grads = [torch.empty(t.shape) for t in (*inputs, viewmats)]
+        grad_background = torch.empty(3)
         _cpu.backward(
             ctx.rasterized,
             *tensors[:4],

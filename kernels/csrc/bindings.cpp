@@ -146,7 +146,7 @@ NB_MODULE(_cpu, m) {
           "grad_depth"_a.noconvert().none(), "grad_means"_a.noconvert(), "grad_quats"_a.noconvert(),
           "grad_scales"_a.noconvert(), "grad_opacities"_a.noconvert(), "grad_colors"_a.noconvert(),
           "grad_viewmats"_a.noconvert(), "grad_background"_a.noconvert(), "threads"_a,
-          "Adds to the grad_ arrays of the Gaussians, view matrices and background.");
+          "Sets the grad_ arrays of the Gaussians, view matrices and background.");
 }
 
 }  // namespace sparse3d

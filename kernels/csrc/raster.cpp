@@ -111,6 +111,15 @@ void backward(const Context& context, const Gaussians& gaussians, const Images& 
               const GaussianGradients& gradients, float* viewmats, float* background, int threads) {
     const Isa& isa = chosen_isa();
     const int64_t blocks = (gaussians.count + kBlock - 1) / kBlock;
+    std::fill_n(viewmats, 16 * context.views.size(), 0.0f);
+    std::fill_n(background, 3, 0.0f);
+    parallel_for(gaussians.count, kBlock, threads, [&](int64_t begin, int64_t end, int) {
+        std::fill(gradients.means + 3 * begin, gradients.means + 3 * end, 0.0f);
+        std::fill(gradients.quats + 4 * begin, gradients.quats + 4 * end, 0.0f);
+        std::fill(gradients.scales + 3 * begin, gradients.scales + 3 * end, 0.0f);
+        std::fill(gradients.opacities + begin, gradients.opacities + end, 0.0f);
+        std::fill(gradients.colors + gaussians.color_stride * begin, gradients.colors + gaussians.color_stride * end, 0.0f);
+    });
     Buffer<Slot> slots;
     Buffer<float> background_sums, block_sums(blocks * kCameraSums);
     for (size_t v = 0; v < context.views.size(); ++v) {

@@ -47,7 +47,7 @@ struct ImageGradients {
 // Draws. With `keep`, returns what `backward` needs, otherwise an empty context.
 Context forward(const Gaussians& gaussians, const Cameras& cameras, const Images& images, bool keep, int threads);
 
-// Adds to `gradients` and to `viewmats` (V, 4, 4) and `background` (3). Arguments as they were in `forward`, images as it
+// Sets `gradients`, `viewmats` (V, 4, 4) and `background` (3), whatever was in them. Arguments as they were in `forward`, images as it
 // left them. The result does not depend on `threads`.
 void backward(const Context& context, const Gaussians& gaussians, const Images& images, const ImageGradients& image_gradients,
               const GaussianGradients& gradients, float* viewmats, float* background, int threads);
