@@ -125,6 +125,13 @@ def resize_image(image: Tensor, K: Tensor, height: int, width: int) -> tuple[Ten
     return resized, K * scale[:, None]
 
 
+def resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
+    """A mask at another size; a pixel counts when at least half of it did. (H, W) bool -> (height, width) bool"""
+    if (height, width) == tuple(mask.shape):
+        return mask
+    return F.interpolate(mask[None, None].float(), (height, width), mode="bilinear", antialias=True)[0, 0] >= 0.5
+
+
 def scene_extent(c2w: Tensor) -> float:
     """Size of a camera rig as 3DGS measures it: 1.1 times the largest distance to the mean camera centre.
 

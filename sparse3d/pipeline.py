@@ -146,7 +146,7 @@ def _pose_stage(
     files = [(path.name, path.stat().st_size, file_hash(path)) for path in paths]
     settings = as_dict(config)
     cameras = None if known is None else _cameras_hash(known)
-    key = content_hash(POSE, files, settings["photos"], None if known else settings["pose"], cameras, strict, config.seed)
+    key = content_hash(POSE, files, settings["photos"], settings["pose"], cameras, strict, config.seed)
     if scene.is_done(POSE[0], key):
         posed = load_views(scene.stage_path(POSE[0]))
         progress.skipped(f"{len(posed.views)} views from an earlier run")

@@ -86,7 +86,7 @@ def _camera_plot(posed: PosedViews) -> str:
     low, high = (torch.quantile(both, q, dim=0) for q in (0.02, 0.98)) if len(points) else (both.amin(0), both.amax(0))
     low, high = torch.minimum(low, centres.amin(0)), torch.maximum(high, centres.amax(0))
     scale = 380 / float((high - low).max().clamp(min=1e-9))
-    place = lambda xy: ((xy - low) * scale + 10).tolist()  # noqa: E731
+    place = lambda xy: ((xy - low) * scale + 10).tolist()
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1" fill="#8aa0b4"/>' for x, y in map(place, points) if 0 < x < 400 and 0 < y < 400)
     marks = ""
     for centre, axis in zip(centres, c2w[:, :3, 2] @ flat, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-
 from sparse3d.errors import UserError
 from sparse3d.io.images import write_image
 from sparse3d.io.load import Scene, load_scene

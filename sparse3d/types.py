@@ -7,13 +7,13 @@ beside it, pixel centres at +0.5, images float32 sRGB in [0, 1], quaternions wxy
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sparse3d.geometry import invert_rigid
+from sparse3d.geometry import invert_rigid, resize_image, resize_mask
 from sparse3d.shapes import check_shapes
 
 
@@ -86,6 +86,12 @@ class View:
     def width(self) -> int:
         """Pixels."""
         return self.image.shape[2]
+
+    def resized(self, height: int, width: int) -> View:
+        """This view at another size, its mask and `K` with it."""
+        image, K = resize_image(self.image, self.K, height, width)
+        mask = None if self.mask is None else resize_mask(self.mask, height, width)
+        return replace(self, image=image, K=K, mask=mask)
 
     @property
     def cameras(self) -> Cameras:

@@ -1,17 +1,20 @@
-// The Python module sparse3d.kernels._cpu. Only kernels/cpu.py calls it: arrays go in as they are (.noconvert()) and
-// gradients pass through its torch.autograd.Function.
+// The Python module sparse3d.kernels._cpu. Only kernels/cpu.py and kernels/cpu_loss.py call it: arrays go in as they are
+// (.noconvert()) and gradients pass through their torch.autograd.Functions.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "raster.h"
+#include "ssim.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -29,10 +32,14 @@ using InVector = In<nb::ndim<1>>;
 using InRows = In<nb::ndim<2>>;
 using InStack = In<nb::ndim<3>>;
 using InImages = In<nb::shape<-1, -1, -1, 3>>;
+using InPixels = In<nb::shape<-1, -1, 3>>;
+using InPlanes = In<nb::shape<3, -1, -1>>;
+using InMask = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using OutVector = Out<nb::ndim<1>>;
 using OutRows = Out<nb::ndim<2>>;
 using OutStack = Out<nb::ndim<3>>;
 using OutImages = Out<nb::shape<-1, -1, -1, 3>>;
+using OutPixels = Out<nb::shape<-1, -1, 3>>;
 
 template <class Array>
 void check(const char* name, const Array& array, std::initializer_list<int64_t> shape) {
@@ -122,6 +129,28 @@ void py_backward(const Context& context, InRows means, InRows quats, InRows scal
     backward(context, gaussians, images, image_gradients, gradients, grad_viewmats.data(), grad_background.data(), threads);
 }
 
+SsimTarget py_ssim_target(InPlanes image, int threads) {
+    const int64_t height = static_cast<int64_t>(image.shape(1)), width = static_cast<int64_t>(image.shape(2));
+    if (width < 1 || height < 1) throw std::invalid_argument("the target has no pixels");
+    if (width > 65536 || height > 65536) throw std::invalid_argument("images may have at most 65536 pixels on a side");
+    if (threads < 1) throw std::invalid_argument("threads must be at least 1");
+    nb::gil_scoped_release unlocked;
+    return make_ssim_target(image.data(), static_cast<int>(width), static_cast<int>(height), threads);
+}
+
+std::pair<double, double> py_photometric_loss(const SsimTarget& target, InPixels image, std::optional<InMask> mask,
+                                              float ssim_weight, std::optional<OutPixels> gradient, int threads) {
+    check("image", image, {target.height, target.width, 3});
+    if (mask) check("mask", *mask, {target.height, target.width});
+    if (gradient) check("gradient", *gradient, {target.height, target.width, 3});
+    if (!(ssim_weight >= 0.0f && ssim_weight <= 1.0f)) throw std::invalid_argument("ssim_weight must be in [0, 1]");
+    if (threads < 1) throw std::invalid_argument("threads must be at least 1");
+    nb::gil_scoped_release unlocked;
+    const PhotometricLoss loss = photometric_loss(target, image.data(), mask ? mask->data() : nullptr, ssim_weight,
+                                                  gradient ? gradient->data() : nullptr, threads);
+    return {loss.l1, loss.dissimilarity};
+}
+
 }  // namespace
 
 NB_MODULE(_cpu, m) {
@@ -147,6 +176,12 @@ NB_MODULE(_cpu, m) {
           "grad_scales"_a.noconvert(), "grad_opacities"_a.noconvert(), "grad_colors"_a.noconvert(),
           "grad_viewmats"_a.noconvert(), "grad_background"_a.noconvert(), "threads"_a,
           "Sets the grad_ arrays of the Gaussians, view matrices and background.");
+    nb::class_<SsimTarget>(m, "SsimTarget", "A target image and its window means.");
+    m.def("ssim_target", &py_ssim_target, "image"_a.noconvert(), "threads"_a, "From an image (3, H, W).");
+    m.def("photometric_loss", &py_photometric_loss, "target"_a, "image"_a.noconvert(), "mask"_a.noconvert().none(),
+          "ssim_weight"_a, "gradient"_a.noconvert().none(), "threads"_a,
+          "Mean L1 and mean 1 - SSIM of an image (H, W, 3); sets gradient (H, W, 3), that of (1 - w) L1 + w (1 - SSIM). "
+          "1 - SSIM is not computed, and 0, when ssim_weight is 0.");
 }
 
 }  // namespace sparse3d

@@ -4,9 +4,11 @@
 #include "isa.h"
 #include "lanes_blend.h"
 #include "lanes_project.h"
+#include "lanes_ssim.h"
 
 namespace sparse3d {
 
-const Isa SPARSE3D_ISA_SYMBOL = {SPARSE3D_ISA_NAME, project_forward, project_backward, blend_forward, blend_backward};
+const Isa SPARSE3D_ISA_SYMBOL = {SPARSE3D_ISA_NAME, project_forward, project_backward, blend_forward,
+                                 blend_backward,    ssim_target,     loss_forward,     loss_backward};
 
 }  // namespace sparse3d

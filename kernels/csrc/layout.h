@@ -1,4 +1,4 @@
-// Data that the stages of the rasterizer hand to one another. Plain structs and constants only: this header is included
+// Data that the stages of the rasterizer and of the loss hand to one another. Plain structs and constants only: this header is included
 // by the files that are compiled for one instruction set, which must not share inline code (see isa.h).
 #pragma once
 
@@ -95,6 +95,24 @@ struct BlendTask {
     const float *grad_rgb, *grad_alpha, *grad_depth;
     Slot* slots;
     float* background_sums;  // (tiles, 3)
+};
+
+constexpr int kSsimTile = 64;  // pixels on a side; 11 rows of three quantities stay in the L1 cache
+constexpr int kSsimPad = 16;   // floats before and after a row of windowed quantities: the window's 5 pixels and more
+
+// What the stages of the photometric loss read and write. Images are (H, W, 3); planes are (H, stride) and hold 3 W floats
+// from column kSsimPad on.
+struct SsimTask {
+    int width, height;
+    int64_t stride;
+    const float* target;
+    float *target_mean, *target_variance;  // planes, written by ssim_target; null: L1 alone
+    const float* image;
+    const uint8_t* mask;  // (H, W), 0 where the image is given the target's value; null: nowhere
+    float* slopes[3];     // planes of loss_forward for loss_backward; null: no gradient is wanted
+    double* tile_sums;    // (tiles, 2) of |image - target| and of 1 - SSIM
+    float l1_scale, ssim_scale;  // of the gradients of the two sums
+    float* gradient;
 };
 
 }  // namespace sparse3d

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse3d.config import InitConfig
-from sparse3d.geometry import fitted_size, pixel_rays, project, resize_image, scene_extent
+from sparse3d.geometry import fitted_size, pixel_rays, project, scene_extent
 from sparse3d.init.costs import best_half, semi_global, sweep_depths, winner, zncc_volume
 from sparse3d.init.neighbours import choose_sources, depth_range
 from sparse3d.progress import StageReporter
@@ -47,7 +47,7 @@ def estimate_depths(views: PosedViews, config: InitConfig, progress: StageReport
     Returns:
         One map for each view; a view with no usable source has depth 0 everywhere, and a warning says so.
     """
-    small = tuple(_resized(view, config.max_size) for view in views.views)
+    small = tuple(view.resized(*fitted_size(view.height, view.width, config.max_size)) for view in views.views)
     sources = choose_sources(views, config.sources)
     extent = scene_extent(torch.stack([view.c2w for view in small]))
     maps = []
@@ -66,13 +66,6 @@ def estimate_depths(views: PosedViews, config: InitConfig, progress: StageReport
         DepthMap(view, depth, score, _support(index, small, depths, sources[index], config.consistency))
         for index, (view, depth, score) in enumerate(maps)
     )
-
-
-def _resized(view: View, max_size: int) -> View:
-    height, width = fitted_size(view.height, view.width, max_size)
-    image, K = resize_image(view.image, view.K, height, width)
-    mask = None if view.mask is None else F.interpolate(view.mask[None, None].float(), (height, width), mode="area")[0, 0] > 0.5
-    return View(view.name, image, K, view.c2w, mask, view.generated)
 
 
 def _grey(image: Tensor) -> Tensor:

@@ -40,6 +40,8 @@ def pycolmap() -> ModuleType:
     """
     cv2()
     try:
-        return importlib.import_module("pycolmap")
+        module = importlib.import_module("pycolmap")
     except ImportError as error:
         raise UserError(f"pycolmap cannot be imported ({error}). Install it with: pip install 'pycolmap>=4'") from error
+    module.logging.minloglevel = 3  # COLMAP's own log; what matters is said by us
+    return module

@@ -9,11 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from sparse3d.errors import UserError, did_you_mean
-from sparse3d.geometry import fitted_size, resize_image
+from sparse3d.geometry import fitted_size, resize_image, resize_mask
 from sparse3d.io.images import IMAGE_SUFFIXES, DecodedImage, Exif, UnreadableImage, decode_image
 from sparse3d.io.video import VIDEO_SUFFIXES
 from sparse3d.types import Photo
@@ -119,14 +117,8 @@ def _photo(
     K = torch.tensor([[f, 0.0, width / 2], [0.0, f, height / 2], [0.0, 0.0, 1.0]])
     size = fitted_size(height, width, max_size)
     image, K = resize_image(decoded.image, K, *size)
-    mask = None if decoded.mask is None else _resize_mask(decoded.mask, *size)
+    mask = None if decoded.mask is None else resize_mask(decoded.mask, *size)
     return Photo(name, image, K, focal is not None, digest, mask, path)
-
-
-def _resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
-    """True where more than half of the area was."""
-    resized = F.interpolate(mask[None, None].float(), (height, width), mode="bilinear", antialias=True)
-    return resized[0, 0] > 0.5
 
 
 def _unique_names(paths: Sequence[Path]) -> list[str]:

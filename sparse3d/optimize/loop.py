@@ -16,7 +16,7 @@ from sparse3d.optimize import mcmc
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
 from sparse3d.optimize.losses import photometric_loss
 from sparse3d.optimize.parameters import Parameters
-from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at
+from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
 from sparse3d.progress import StageReporter
 from sparse3d.render import Rasterizer
 from sparse3d.types import Gaussians, View
@@ -70,6 +70,7 @@ def optimize(
     extent = scene_extent(torch.stack([view.c2w for view in views]))
     parameters = Parameters(gaussians, config, extent)
     background = background_color(views, config.background)
+    sizes = {1: views, 2: tuple(view.resized((view.height + 1) // 2, (view.width + 1) // 2) for view in views)}
     order: list[int] = []
     first, spent_s = 0, 0.0
     saved = load_checkpoint(checkpoint, key) if checkpoint else None
@@ -84,7 +85,7 @@ def optimize(
     for step in range(first, config.steps):
         if not order:
             order = torch.randperm(len(views), generator=generator).tolist()
-        view = views[order.pop()]
+        view = sizes[shrink_at(step, config)][order.pop()]
         loss = _step(parameters, view, step, config, rasterize, background, extent, generator)
         done = step + 1
         if done % _REPORT_EVERY == 0 or done == config.steps:

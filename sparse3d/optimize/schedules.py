@@ -19,3 +19,9 @@ def sh_degree_at(step: int, config: OptimizeConfig) -> int:
 def dropout_at(step: int, config: OptimizeConfig) -> float:
     """Share of Gaussians left out of this step: none at first, then `dropout`."""
     return config.dropout if step >= config.dropout_from * config.steps else 0.0
+
+
+def shrink_at(step: int, config: OptimizeConfig) -> int:
+    """By how much the views are reduced at this step: 2 at first, then 1. Early steps move large shapes, which half the
+    pixels show as well in less than half the time."""
+    return 2 if step < config.coarse * config.steps else 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,12 @@ from sparse3d.config import PoseConfig
 from sparse3d.errors import UserError
 from sparse3d.io._pycolmap import pycolmap
 from sparse3d.io.images import write_image
+from sparse3d.pose.features import extract_features, file_name, match_features
 from sparse3d.pose.known import load_known
 from sparse3d.progress import StageReporter
 from sparse3d.types import Photo, PosedViews
 
 _PAIR_BASE = 2147483647  # COLMAP: pair_id = id1 * base + id2, id1 < id2
-_RADIAL_FROM = 5  # photos of one camera from which a distortion term is stable
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,15 @@ def estimate(photos: Sequence[Photo], config: PoseConfig, seed: int, progress: S
         UserError: no two photos could be placed; says which came nearest.
     """
     colmap = pycolmap()
-    colmap.logging.minloglevel = 3  # COLMAP's own log; what matters is said by us
     with tempfile.TemporaryDirectory(prefix="sparse3d-pose-") as temporary:
         folder = Path(temporary)
-        names = {f"{i:05d}.png": photo.name for i, photo in enumerate(photos)}
+        names = {file_name(i): photo.name for i, photo in enumerate(photos)}
         for file, photo in zip(names, photos, strict=True):
             write_image(folder / "images" / file, photo.image)
         progress.start(f"finding features in {len(photos)} photos")
-        _extract(colmap, folder, photos, config)
+        extract_features(colmap, folder, photos, config)
         progress.note(f"matching {len(photos) * (len(photos) - 1) // 2} pairs")
-        _match(colmap, folder, config, seed)
+        match_features(colmap, folder, config, seed)
         matches = _read_matches(folder / "database.db", names)
         model = _map(colmap, folder, config, seed, len(photos), progress)
         if model is None:
@@ -84,51 +82,6 @@ def estimate(photos: Sequence[Photo], config: PoseConfig, seed: int, progress: S
         return load_known(folder / "model", chosen, warn=progress.warning)
 
 
-def _camera_groups(photos: Sequence[Photo], shared: bool) -> dict[Any, list[int]]:
-    """Indices of photos that share one camera: same size and same EXIF focal length, or each alone."""
-    groups: dict[Any, list[int]] = defaultdict(list)
-    for index, photo in enumerate(photos):
-        key = (tuple(photo.image.shape), photo.focal_known, round(float(photo.K[0, 0]), 1)) if shared else index
-        groups[key].append(index)
-    return groups
-
-
-def _extract(colmap: Any, folder: Path, photos: Sequence[Photo], config: PoseConfig) -> None:
-    options = colmap.FeatureExtractionOptions()
-    options.use_gpu = False
-    options.max_image_size = config.max_size
-    options.sift.max_num_features = config.max_features
-    options.sift.peak_threshold = config.peak_threshold
-    for members in _camera_groups(photos, config.shared_camera).values():
-        reader = colmap.ImageReaderOptions()
-        radial = len(members) >= _RADIAL_FROM
-        reader.camera_model = "SIMPLE_RADIAL" if radial else "SIMPLE_PINHOLE"
-        photo = photos[members[0]]
-        if photo.focal_known:
-            focal, cx, cy = float(photo.K[0, 0]), float(photo.K[0, 2]), float(photo.K[1, 2])
-            reader.camera_params = f"{focal},{cx},{cy}" + (",0" if radial else "")
-        colmap.extract_features(
-            folder / "database.db",
-            folder / "images",
-            image_names=[f"{i:05d}.png" for i in members],
-            camera_mode=colmap.CameraMode.SINGLE,
-            reader_options=reader,
-            extraction_options=options,
-            device=colmap.Device.cpu,
-        )
-
-
-def _match(colmap: Any, folder: Path, config: PoseConfig, seed: int) -> None:
-    matching = colmap.FeatureMatchingOptions()
-    matching.use_gpu = False
-    verification = colmap.TwoViewGeometryOptions()
-    verification.min_num_inliers = config.min_inliers
-    verification.ransac.random_seed = seed
-    colmap.match_exhaustive(
-        folder / "database.db", matching_options=matching, verification_options=verification, device=colmap.Device.cpu
-    )
-
-
 def _read_matches(database: Path, names: dict[str, str]) -> Matches:
     """Verified match counts, straight from COLMAP's database (its documented SQLite layout)."""
     connection = sqlite3.connect(database)
@@ -140,8 +93,8 @@ def _read_matches(database: Path, names: dict[str, str]) -> Matches:
     return Matches({(images[pair // _PAIR_BASE], images[pair % _PAIR_BASE]): count for pair, count in rows})
 
 
-def _map(colmap: Any, folder: Path, config: PoseConfig, seed: int, total: int, progress: StageReporter) -> Any:
-    """The model with most photos, the more exact one of equals; None when there is none."""
+def mapping_options(colmap: Any, config: PoseConfig, seed: int) -> Any:
+    """Thresholds of mapping and triangulation that suit few photos, where COLMAP's own ask for dozens."""
     options = colmap.IncrementalPipelineOptions()
     options.random_seed = seed
     options.min_model_size = 2
@@ -155,6 +108,12 @@ def _map(colmap: Any, folder: Path, config: PoseConfig, seed: int, total: int, p
     options.mapper.filter_min_tri_angle = 0.5
     options.triangulation.min_angle = 0.5
     options.triangulation.ignore_two_view_tracks = False
+    return options
+
+
+def _map(colmap: Any, folder: Path, config: PoseConfig, seed: int, total: int, progress: StageReporter) -> Any:
+    """The model with most photos, the more exact one of equals; None when there is none."""
+    options = mapping_options(colmap, config, seed)
     placed = 2
 
     def one_more() -> None:

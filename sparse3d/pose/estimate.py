@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from sparse3d.config import PoseConfig
-from sparse3d.geometry import fitted_size, resize_image
+from sparse3d.geometry import fitted_size
 from sparse3d.pose import colmap
 from sparse3d.pose.known import load_known
+from sparse3d.pose.triangulate import triangulate
 from sparse3d.progress import StageReporter
-from sparse3d.types import Photo, PosedViews, View
+from sparse3d.types import Photo, PosedViews
 
 
 def estimate_poses(
@@ -43,15 +41,11 @@ def estimate_poses(
     if known is not None:
         progress.start(f"cameras from {known}")
         posed = load_known(known, photos, strict=strict, warn=progress.warning)
+        if len(posed.points) == 0:
+            progress.note("the cameras came without points: triangulating some")
+            posed = PosedViews(posed.views, triangulate(posed, config, seed))
     else:
         posed = colmap.estimate(photos, config, seed, progress)
-    return PosedViews(tuple(_resized(view, max_size) for view in posed.views), posed.points)
+    sizes = [fitted_size(view.height, view.width, max_size) for view in posed.views]
+    return PosedViews(tuple(view.resized(*size) for view, size in zip(posed.views, sizes, strict=True)), posed.points)
 
-
-def _resized(view: View, max_size: int) -> View:
-    size = fitted_size(view.height, view.width, max_size)
-    image, K = resize_image(view.image, view.K, *size)
-    mask = view.mask
-    if mask is not None and size != tuple(mask.shape):
-        mask = torch.nn.functional.interpolate(mask[None, None].float(), size, mode="area")[0, 0] > 0.5
-    return replace(view, image=image, K=K, mask=mask)

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from sparse3d.geometry import fitted_size, invert_rigid, pixel_rays, project, quat_from_rotation, resize_image, rotation_from_quat
+from sparse3d.geometry import (
+    fitted_size,
+    invert_rigid,
+    pixel_rays,
+    project,
+    quat_from_rotation,
+    resize_image,
+    rotation_from_quat,
+)
 from sparse3d.shapes import check_shapes
 from sparse3d.types import Cameras, Points, PosedViews, View
 

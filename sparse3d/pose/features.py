@@ -1,0 +1,76 @@
+"""SIFT features and verified matches in a COLMAP database, the ground that mapping and triangulation stand on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sparse3d.config import PoseConfig
+from sparse3d.types import Photo
+
+_RADIAL_FROM = 5  # photos of one camera from which a distortion term is stable
+
+
+def file_name(index: int) -> str:
+    """Name of the index-th photo inside COLMAP, where names must be plain and unique."""
+    return f"{index:05d}.png"
+
+
+def _camera_groups(photos: Sequence[Photo], shared: bool) -> dict[Any, list[int]]:
+    """Indices of photos that share one camera: same size and same EXIF focal length, or each alone."""
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for index, photo in enumerate(photos):
+        key = (tuple(photo.image.shape), photo.focal_known, round(float(photo.K[0, 0]), 1)) if shared else index
+        groups[key].append(index)
+    return groups
+
+
+def extract_features(colmap: Any, folder: Path, photos: Sequence[Photo], config: PoseConfig, exact: bool = False) -> None:
+    """Finds features in `folder`/images and puts them, with first guesses of the cameras, into `folder`/database.db.
+
+    Args:
+        colmap: The pycolmap module.
+        folder: Holds images/ with the photos as `file_name(index)`.
+        photos: Their sizes and intrinsics.
+        config: SIFT settings; whether photos alike share a camera.
+        exact: The photos are pinhole pictures whose `K` is known.
+    """
+    options = colmap.FeatureExtractionOptions()
+    options.use_gpu = False
+    options.max_image_size = config.max_size
+    options.sift.max_num_features = config.max_features
+    options.sift.peak_threshold = config.peak_threshold
+    for members in _camera_groups(photos, config.shared_camera and not exact).values():
+        reader = colmap.ImageReaderOptions()
+        photo = photos[members[0]]
+        fx, fy, cx, cy = (float(photo.K[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        if exact:
+            reader.camera_model, reader.camera_params = "PINHOLE", f"{fx},{fy},{cx},{cy}"
+        else:
+            radial = len(members) >= _RADIAL_FROM
+            reader.camera_model = "SIMPLE_RADIAL" if radial else "SIMPLE_PINHOLE"
+            if photo.focal_known:
+                reader.camera_params = f"{fx},{cx},{cy}" + (",0" if radial else "")
+        colmap.extract_features(
+            folder / "database.db",
+            folder / "images",
+            image_names=[file_name(i) for i in members],
+            camera_mode=colmap.CameraMode.SINGLE,
+            reader_options=reader,
+            extraction_options=options,
+            device=colmap.Device.cpu,
+        )
+
+
+def match_features(colmap: Any, folder: Path, config: PoseConfig, seed: int) -> None:
+    """Matches all pairs of photos in `folder`/database.db and verifies them geometrically."""
+    matching = colmap.FeatureMatchingOptions()
+    matching.use_gpu = False
+    verification = colmap.TwoViewGeometryOptions()
+    verification.min_num_inliers = config.min_inliers
+    verification.ransac.random_seed = seed
+    colmap.match_exhaustive(
+        folder / "database.db", matching_options=matching, verification_options=verification, device=colmap.Device.cpu
+    )
