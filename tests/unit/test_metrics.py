@@ -9,8 +9,8 @@ from skimage.metrics import structural_similarity
 
 from sparse3d.errors import UserError
 from sparse3d.geometry import rotation_from_quat
-from sparse3d.metrics.blur import window_mean
-from sparse3d.metrics.image import psnr, ssim, ssim_map
+from sparse3d.kernels.ssim import ssim_map, window_mean
+from sparse3d.metrics.image import psnr, ssim
 from sparse3d.metrics.lpips import Lpips
 from sparse3d.metrics.pose import align_cameras, pose_errors
 

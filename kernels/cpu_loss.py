@@ -1,0 +1,107 @@
+"""The photometric loss of 3DGS in C++, with its gradient: L1 and ssim.py in one pass over the image.
+
+Chosen, forced and threaded as the rasterizer in cpu.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class Target:
+    """A target image with its window means, for many losses against the same one.
+
+    Holds three copies of the image, and does not follow later changes of it.
+    """
+
+    def __init__(self, image: Tensor) -> None:
+        """Computes the means.
+
+        Args:
+            image: (3, H, W) float32 on the CPU.
+
+        Raises:
+            ValueError: the image has another shape, type or device, or no pixels.
+        """
+        from sparse3d.kernels import _cpu
+
+        _check("target", image, torch.float32)
+        if image.ndim != 3 or image.shape[0] != 3:
+            raise ValueError(f"target is {tuple(image.shape)}, needed (3, H, W)")
+        self.shape = image.shape
+        self.compiled = _cpu.ssim_target(image.detach().contiguous(), torch.get_num_threads())
+
+
+def photometric_loss(image: Tensor, target: Tensor | Target, ssim_weight: float, mask: Tensor | None = None) -> Tensor:
+    """(1 - w) L1 + w (1 - SSIM), 3DGS (arXiv:2308.04079) eq. 7 with the SSIM of `sparse3d.kernels.ssim.ssim_map`.
+
+    Differentiable once, in `image` alone. An image whose memory is (H, W, 3), as a rasterizer's with its channels moved
+    first, is not copied.
+
+    Args:
+        image: (3, H, W) float32 on the CPU, in [0, 1].
+        target: (3, H, W) like it, or what `Target` made of that.
+        ssim_weight: w, in [0, 1].
+        mask: (H, W) bool; other pixels are given the target's value, so that they pull at nothing.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: a tensor has another shape, type or device, or the weight is out of its range.
+    """
+    prepared = target if isinstance(target, Target) else Target(target)
+    _check("image", image, torch.float32)
+    if image.shape != prepared.shape:
+        raise ValueError(f"image is {tuple(image.shape)} and the target {tuple(prepared.shape)}; they must be alike")
+    if mask is not None:
+        _check("mask", mask, torch.bool)
+        if mask.shape != image.shape[1:]:
+            raise ValueError(f"mask is {tuple(mask.shape)}, needed {tuple(image.shape[1:])} as the image")
+    if not 0 <= ssim_weight <= 1:
+        raise ValueError(f"ssim_weight is {ssim_weight}, needed 0 to 1")
+    return _PhotometricLoss.apply(image, prepared, ssim_weight, mask, torch.is_grad_enabled() and image.requires_grad)
+
+
+class _PhotometricLoss(torch.autograd.Function):
+    """The gradient comes with the loss, since nearly every loss is differentiated; `backward` hands it over."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, image: Tensor, target: Target, ssim_weight: float, mask: Tensor | None, keep: bool
+    ) -> Tensor:
+        from sparse3d.kernels import _cpu
+
+        pixels = image.detach().permute(1, 2, 0).contiguous()
+        gradient = torch.empty(pixels.shape) if keep else None
+        l1, dissimilarity = _cpu.photometric_loss(
+            target.compiled,
+            pixels,
+            None if mask is None else mask.contiguous().view(torch.uint8),
+            ssim_weight,
+            gradient,
+            torch.get_num_threads(),
+        )
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        return torch.tensor((1 - ssim_weight) * l1 + ssim_weight * dissimilarity)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (gradient,) = ctx.saved_tensors
+        if grad_loss != 1:  # as it is for the loss that is differentiated itself
+            gradient = gradient * grad_loss
+        return gradient.permute(2, 0, 1), None, None, None, None
+
+
+def _check(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
+    if tensor.dtype != dtype or tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} is {tensor.dtype} on {tensor.device}; the CPU kernels take {dtype} on the CPU. "
+            f"Convert it with .to('cpu', {dtype})"
+        )

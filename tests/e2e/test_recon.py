@@ -1,0 +1,80 @@
+"""Photos to scene by the real command, against the ground truth of the bundled set."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+
+from sparse3d.io._pycolmap import pycolmap
+from sparse3d.io.load import load_scene
+from sparse3d.io.nerfstudio import read_transforms
+from sparse3d.metrics.pose import pose_errors
+
+from support.commands import SMALL
+
+
+def test_every_photo_is_placed_where_it_was_taken(scene, repository):
+    posed = load_scene(scene).posed
+    truth = {frame.name: frame.c2w for frame in read_transforms(repository / "examples" / "ground_truth" / "transforms.json")}
+    assert sorted(posed.names) == sorted(truth)
+    errors = pose_errors(torch.stack([view.c2w for view in posed.views]).double(), torch.stack([truth[name] for name in posed.names]).double())
+    # at 504 px COLMAP's keypoints are good to about 0.2 px, which is 0.03 degrees at this focal length; 10x room
+    assert errors.rotation_deg.max() < 0.3 and errors.position.max() < 0.02
+
+
+def test_the_photo_stored_on_its_side_comes_out_upright(scene):
+    views = {view.name: view for view in load_scene(scene).posed.views}
+    assert views["room_06.jpg"].width > views["room_06.jpg"].height
+    assert len({(view.height, view.width) for view in views.values()}) == 1
+
+
+def test_held_out_views_are_drawn_better_than_by_any_flat_picture(scene):
+    manifest = json.loads((scene / "scene.json").read_text())
+    assert manifest["held_out"] == ["room_01.jpg", "room_05.jpg"]
+    scores = manifest["scores"]["views"]["room_05.jpg"]
+    # the best single colour scores 20 log10(1 / standard deviation of the photo), about 12 dB here; 60 small steps reach 20
+    view = next(view for view in load_scene(scene).posed.views if view.name == "room_05.jpg")
+    flat = -10 * torch.log10(((view.image - view.image.mean(dim=(1, 2), keepdim=True)) ** 2).mean()).item()
+    assert scores["psnr"] > flat + 6 and scores["ssim"] > 0.5
+    assert (scene / "eval" / "room_05.png").is_file()
+
+
+def test_the_scene_folder_opens_in_other_tools(scene):
+    gaussforge = pytest.importorskip("gaussforge")
+    data = (scene / "scene.ply").read_bytes()
+    read = gaussforge.GaussForge().read_ply(data) if hasattr(gaussforge.GaussForge(), "read_ply") else gaussforge.GaussForge().read(data, "ply")
+    assert read
+    model = pycolmap().Reconstruction(str(scene / "cameras" / "sparse" / "0"))
+    assert model.num_reg_images() == 8 and model.num_points3D() > 500
+    assert model.compute_mean_reprojection_error() < 1.5
+    frames = json.loads((scene / "cameras" / "transforms.json").read_text())["frames"]
+    assert len(frames) == 8 and all((scene / "cameras" / frame["file_path"]).is_file() for frame in frames)
+
+
+def test_the_report_holds_everything_it_shows(scene):
+    page = (scene / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 8 and "<svg" in page and "held out" in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert (scene / "preview.jpg").stat().st_size > 5000
+
+
+def test_a_second_run_does_nothing_again(scene, photos, run):
+    before = {path: path.stat().st_mtime_ns for path in (scene / "stages").rglob("*") if path.is_file()}
+    result = run("recon", photos, "-o", scene, *SMALL, "--holdout", "4", "--json")
+    assert result.exit_code == 0
+    answer = json.loads(result.stdout)
+    assert answer["registered"] == 8 and answer["scores"]["psnr"] > 10
+    assert {path: path.stat().st_mtime_ns for path in (scene / "stages").rglob("*") if path.is_file()} == before
+
+
+def test_a_changed_setting_redoes_only_what_follows(scene, photos, run, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(scene, tmp_path / "scene")
+    result = run("recon", photos, "-o", copy, *SMALL, "--holdout", "4", "--set", "optimize.steps=5")
+    assert result.exit_code == 0
+    assert "views from an earlier run" in result.stderr and "first Gaussians from an earlier run" in result.stderr
+    assert (copy / "scene.ply").read_bytes() != (scene / "scene.ply").read_bytes()

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from typer.testing import CliRunner
+
+from sparse3d import __version__, doctor
+from sparse3d.cli import app
+from sparse3d.errors import UserError
+
+
+def test_help_imports_nothing_heavy(tmp_path):
+    """Start-up stays within half a second because these, seconds each, are left out."""
+    code = (
+        "import sys; from sparse3d.cli import app; from typer.testing import CliRunner; r = CliRunner().invoke(app, ['--help']);"
+        "print(r.exit_code, sorted(set(sys.modules) & {'torch', 'kornia', 'diffusers', 'pycolmap', 'cv2', 'viser', 'numpy', 'PIL'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split(maxsplit=1) == ["0", "[]\n"]
+
+
+def test_version_and_commands():
+    runner = CliRunner()
+    assert runner.invoke(app, ["--version"]).output.strip() == f"sparse3d {__version__}"
+    listed = runner.invoke(app, ["--help"]).output
+    assert all(name in listed for name in ("recon", "view", "render", "eval", "doctor"))
+
+
+def test_doctor_finds_this_machine_fit():
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    found = {check["name"]: check for check in json.loads(result.stdout)}
+    assert result.exit_code == 0
+    assert found["torch"]["works"] and found["OpenCV"]["works"] and found["COLMAP"]["works"]
+
+
+def test_doctor_says_how_to_mend_a_missing_libgl(monkeypatch):
+    def broken(name: str):
+        raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+
+    import sparse3d.io._pycolmap as wrapped
+
+    monkeypatch.setattr(wrapped.importlib, "import_module", broken)
+    check = doctor._try("OpenCV", doctor._opencv)
+    assert not check.works and "apt install libgl1" in check.detail and "opencv-python-headless" in check.detail
+    monkeypatch.setattr(doctor, "checks", lambda: [check])
+    assert CliRunner().invoke(app, ["doctor"]).exit_code == 1
+
+
+def test_missing_extra_says_how_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gsplat", None)  # makes `import gsplat` fail
+    from sparse3d.render import rasterizer
+
+    try:
+        rasterizer("gsplat")
+    except UserError as error:
+        assert "pip install 'sparse3d[cuda]'" in str(error)
+    else:
+        raise AssertionError("gsplat was accepted without being importable")
