@@ -19,10 +19,9 @@ struct Isa {
     // Tiles [begin, end).
     void (*blend_forward)(const BlendTask&, int64_t begin, int64_t end);
     void (*blend_backward)(const BlendTask&, int64_t begin, int64_t end);
-    // Tiles of kSsimTile pixels, [begin, end): the target's window means, the two sums, and the gradient of the image.
-    void (*ssim_target)(const SsimTask&, int64_t begin, int64_t end);
-    void (*loss_forward)(const SsimTask&, int64_t begin, int64_t end);
-    void (*loss_backward)(const SsimTask&, int64_t begin, int64_t end);
+    // Tiles of the loss, [begin, end): the target's window means; sums and gradient.
+    void (*loss_target)(const LossTask&, int64_t begin, int64_t end);
+    void (*loss)(const LossTask&, int64_t begin, int64_t end);
 };
 
 extern const Isa isa_scalar;  // baseline of the architecture: SSE2 on x86-64, NEON on aarch64

@@ -9,6 +9,6 @@
 namespace sparse3d {
 
 const Isa SPARSE3D_ISA_SYMBOL = {SPARSE3D_ISA_NAME, project_forward, project_backward, blend_forward,
-                                 blend_backward,    ssim_target,     loss_forward,     loss_backward};
+                                 blend_backward,    loss_target,     loss};
 
 }  // namespace sparse3d

@@ -97,22 +97,23 @@ struct BlendTask {
     float* background_sums;  // (tiles, 3)
 };
 
-constexpr int kSsimTile = 64;  // pixels on a side; 11 rows of three quantities stay in the L1 cache
-constexpr int kSsimPad = 16;   // floats before and after a row of windowed quantities: the window's 5 pixels and more
+// Tiles of the loss: the windowed rows of 48 columns stay in an L1 cache of 48 KiB, and many rows repay the 10 above and
+// below that a tile computes for itself alone.
+constexpr int kLossTileWidth = 48, kLossTileHeight = 128;
+constexpr int kPlanePad = 32;  // floats before and after a row of a plane, which windows and whole vectors reach into
 
 // What the stages of the photometric loss read and write. Images are (H, W, 3); planes are (H, stride) and hold 3 W floats
-// from column kSsimPad on.
-struct SsimTask {
+// from column kPlanePad on.
+struct LossTask {
     int width, height;
     int64_t stride;
     const float* target;
-    float *target_mean, *target_variance;  // planes, written by ssim_target; null: L1 alone
+    float *target_mean, *target_variance;  // planes, written by loss_target; null: L1 alone
     const float* image;
-    const uint8_t* mask;  // (H, W), 0 where the image is given the target's value; null: nowhere
-    float* slopes[3];     // planes of loss_forward for loss_backward; null: no gradient is wanted
-    double* tile_sums;    // (tiles, 2) of |image - target| and of 1 - SSIM
+    const uint8_t* mask;         // (H, W), 0 where the image is given the target's value; null: nowhere
+    double* tile_sums;           // (tiles, 2) of |image - target| and of 1 - SSIM
     float l1_scale, ssim_scale;  // of the gradients of the two sums
-    float* gradient;
+    float* gradient;             // null: not wanted
 };
 
 }  // namespace sparse3d

@@ -6,17 +6,19 @@ namespace sparse3d {
 
 namespace {
 
-int64_t tiles_along(int pixels) { return (pixels + kSsimTile - 1) / kSsimTile; }
+int64_t tiles_across(int width) { return (width + kLossTileWidth - 1) / kLossTileWidth; }
 
-int64_t tile_count(const SsimTarget& target) { return tiles_along(target.width) * tiles_along(target.height); }
+int64_t tile_count(const SsimTarget& target) {
+    return tiles_across(target.width) * ((target.height + kLossTileHeight - 1) / kLossTileHeight);
+}
 
-SsimTask make_task(const SsimTarget& target) {
-    SsimTask task = {};
+LossTask make_task(const SsimTarget& target) {
+    LossTask task = {};
     task.width = target.width;
     task.height = target.height;
     task.stride = target.stride;
     task.target = target.colors.data();
-    // only ssim_target writes them
+    // only loss_target writes them
     task.target_mean = const_cast<float*>(target.mean.data());
     task.target_variance = const_cast<float*>(target.variance.data());
     return task;
@@ -29,18 +31,18 @@ SsimTarget make_ssim_target(const float* image, int width, int height, int threa
     SsimTarget target;
     target.width = width;
     target.height = height;
-    target.stride = tiles_along(width) * kSsimTile * 3 + 2 * kSsimPad;
+    target.stride = tiles_across(width) * kLossTileWidth * 3 + 2 * kPlanePad;
     target.colors.resize(static_cast<size_t>(width) * height * 3);
     target.mean.resize(target.stride * height);
     target.variance.resize(target.stride * height);
     const int64_t plane = static_cast<int64_t>(width) * height;
     float* const colors = target.colors.data();
-    parallel_for(height, kSsimTile, threads, [&](int64_t begin, int64_t end, int) {
+    parallel_for(height, kLossTileHeight, threads, [&](int64_t begin, int64_t end, int) {
         for (int64_t pixel = begin * width; pixel < end * width; ++pixel)
             for (int channel = 0; channel < 3; ++channel) colors[3 * pixel + channel] = image[channel * plane + pixel];
     });
-    const SsimTask task = make_task(target);
-    parallel_for(tile_count(target), 1, threads, [&](int64_t begin, int64_t end, int) { isa.ssim_target(task, begin, end); });
+    const LossTask task = make_task(target);
+    parallel_for(tile_count(target), 1, threads, [&](int64_t begin, int64_t end, int) { isa.loss_target(task, begin, end); });
     return target;
 }
 
@@ -49,7 +51,7 @@ PhotometricLoss photometric_loss(const SsimTarget& target, const float* image, c
     const Isa& isa = chosen_isa();
     const int64_t tiles = tile_count(target);
     const double count = 3.0 * target.width * target.height;
-    SsimTask task = make_task(target);
+    LossTask task = make_task(target);
     task.image = image;
     task.mask = mask;
     task.l1_scale = static_cast<float>((1.0 - ssim_weight) / count);
@@ -57,18 +59,8 @@ PhotometricLoss photometric_loss(const SsimTarget& target, const float* image, c
     task.gradient = gradient;
     Buffer<double> tile_sums(2 * tiles);
     task.tile_sums = tile_sums.data();
-    Buffer<float> slopes[3];
-    if (ssim_weight == 0.0f) {
-        task.target_mean = task.target_variance = nullptr;
-    } else if (gradient != nullptr) {
-        for (int k = 0; k < 3; ++k) {
-            slopes[k].resize(target.stride * target.height);
-            task.slopes[k] = slopes[k].data();
-        }
-    }
-    parallel_for(tiles, 1, threads, [&](int64_t begin, int64_t end, int) { isa.loss_forward(task, begin, end); });
-    if (gradient != nullptr)
-        parallel_for(tiles, 1, threads, [&](int64_t begin, int64_t end, int) { isa.loss_backward(task, begin, end); });
+    if (ssim_weight == 0.0f) task.target_mean = task.target_variance = nullptr;
+    parallel_for(tiles, 1, threads, [&](int64_t begin, int64_t end, int) { isa.loss(task, begin, end); });
     PhotometricLoss loss = {0.0, 0.0};
     for (int64_t tile = 0; tile < tiles; ++tile) {
         loss.l1 += tile_sums[2 * tile] / count;

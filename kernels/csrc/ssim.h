@@ -11,7 +11,7 @@ struct SsimTarget {
     int width = 0, height = 0;
     int64_t stride = 0;
     Buffer<float> colors;          // (H, W, 3)
-    Buffer<float> mean, variance;  // planes of SsimTask
+    Buffer<float> mean, variance;  // planes of LossTask
 };
 
 struct PhotometricLoss {
