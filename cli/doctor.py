@@ -18,7 +18,11 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print the result a
         print_json([vars(check) for check in found])
     else:
         for check in found:
-            typer.secho("ok   " if check.works else ("FAIL " if check.required else "no   "), fg="green" if check.works else "yellow", nl=False)
+            typer.secho(
+                "ok   " if check.works else ("FAIL " if check.required else "no   "),
+                fg="green" if check.works else "yellow",
+                nl=False,
+            )
             typer.echo(f"{check.name:<22} {check.detail}")
     if any(check.required and not check.works for check in found):
         raise typer.Exit(1)

@@ -13,11 +13,19 @@ from sparse3d.cli.options import Json, Renderer, Scene
 
 def evaluate(
     scene: Scene,
-    photos: Annotated[Path | None, typer.Option(help="Folder of held-out photos; without it, those of recon --holdout.", show_default=False)] = None,
-    poses: Annotated[
-        Path | None, typer.Option(help="Their cameras in the scene's frame: a COLMAP model or a transforms.json.", show_default=False)
+    photos: Annotated[
+        Path | None,
+        typer.Option(help="Folder of held-out photos; without it, those of recon --holdout.", show_default=False),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for renders beside photos.", show_default=False)] = None,
+    poses: Annotated[
+        Path | None,
+        typer.Option(
+            help="Their cameras in the scene's frame: a COLMAP model or a transforms.json.", show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for renders beside photos.", show_default=False)
+    ] = None,
     renderer: Renderer = "auto",
     json: Json = False,
 ) -> None:

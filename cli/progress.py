@@ -32,18 +32,28 @@ def reporter(quiet: bool = False) -> Iterator[Reporter]:
     if quiet or not console.is_terminal:
         yield _Plain(console, quiet)
         return
-    columns = (TextColumn("{task.fields[stage]:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.fields[stage]:<9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, TextColumn("{task.description}"), console=console, transient=True) as bars:
         yield _Bars(console, bars)
 
 
 def _line(console: Console, event: Event) -> None:
-    style, mark = {"warning": ("yellow", "!"), "done": ("green", "✓"), "skipped": ("dim", "–")}.get(event.kind, ("", "·"))
+    style, mark = {"warning": ("yellow", "!"), "done": ("green", "✓"), "skipped": ("dim", "–")}.get(
+        event.kind, ("", "·")
+    )
     console.print(f"{mark} {event.stage:<9} {event.message}", style=style, markup=False)
 
 
 def _values(event: Event) -> str:
-    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in event.values.items())
+    return "  ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in event.values.items()
+    )
 
 
 class _Plain:

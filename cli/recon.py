@@ -13,20 +13,32 @@ from sparse3d.cli.progress import reporter
 
 
 def recon(
-    inputs: Annotated[list[Path], typer.Argument(help="A folder of photos, photo files, or one video.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The scene folder to make, or to continue.")] = Path("scene"),
+    inputs: Annotated[
+        list[Path], typer.Argument(help="A folder of photos, photo files, or one video.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The scene folder to make, or to continue.")] = Path(
+        "scene"
+    ),
     preset: Annotated[str, typer.Option(help="fast, balanced, quality, or a YAML file.")] = "balanced",
     poses: Annotated[
-        Path | None, typer.Option(help="Known cameras: a COLMAP model folder, a transforms.json or a scene folder.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Known cameras: a COLMAP model folder, a transforms.json or a scene folder.", show_default=False
+        ),
     ] = None,
-    max_size: Annotated[int | None, typer.Option(min=64, help="Longer side of the working images, pixels.", show_default=False)] = None,
+    max_size: Annotated[
+        int | None, typer.Option(min=64, help="Longer side of the working images, pixels.", show_default=False)
+    ] = None,
     frames: Annotated[int | None, typer.Option(min=2, help="Frames to take from a video.", show_default=False)] = None,
     holdout: Annotated[int, typer.Option(min=0, help="Keep every Nth photo aside and measure on it. 0: none.")] = 0,
     strict: Annotated[bool, typer.Option(help="Stop at an unreadable photo or a missing camera.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of all randomness.", show_default=False)] = None,
     renderer: Renderer = "auto",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="One setting, as optimize.steps=500. Repeatable.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="A.B=C", help="One setting, as optimize.steps=500. Repeatable.", show_default=False
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
     json: Json = False,

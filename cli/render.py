@@ -17,9 +17,12 @@ def render(
     scene: Scene,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("renders"),
     camera: Annotated[
-        Path | None, typer.Option(help="transforms.json: each frame is drawn to <stem>.png at its own size.", show_default=False)
+        Path | None,
+        typer.Option(help="transforms.json: each frame is drawn to <stem>.png at its own size.", show_default=False),
     ] = None,
-    path: Annotated[str | None, typer.Option(help="orbit: a loop through the photographed side of the scene.", show_default=False)] = None,
+    path: Annotated[
+        str | None, typer.Option(help="orbit: a loop through the photographed side of the scene.", show_default=False)
+    ] = None,
     frames: Annotated[int, typer.Option(min=2, help="Pictures along the path.")] = 60,
     renderer: Renderer = "auto",
     json: Json = False,

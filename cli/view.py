@@ -16,7 +16,9 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 def view(
     scene: Scene,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The next free one is taken when it is in use.")] = 8080,
-    host: Annotated[str, typer.Option(help="Address to listen on. The default is reached from this machine only.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. The default is reached from this machine only.")
+    ] = "127.0.0.1",
 ) -> None:
     """Show a scene in the browser: splats, cameras with their photos, points, depth."""
     from sparse3d.io.load import load_scene

@@ -27,7 +27,9 @@ class Raster(NamedTuple):
     rgb: Tensor  # (V, H, W, 3)
     alpha: Tensor  # (V, H, W)
     depth: Tensor  # (V, H, W) expected depth, 0 where nothing was hit
-    median_depth: Tensor  # (V, H, W) depth of the Gaussian that takes transmittance to a half or below, else 0; no gradient
+    median_depth: (
+        Tensor  # (V, H, W) depth of the Gaussian that takes transmittance to a half or below, else 0; no gradient
+    )
 
 
 class Projection(NamedTuple):
@@ -244,7 +246,10 @@ def _composite_tile(
 
     offset = pixels - projection.means2d[order]  # (P, M, 2)
     conic = projection.conics[order]
-    sigma = 0.5 * (conic[:, 0] * offset[..., 0] ** 2 + conic[:, 2] * offset[..., 1] ** 2) + conic[:, 1] * offset[..., 0] * offset[..., 1]
+    sigma = (
+        0.5 * (conic[:, 0] * offset[..., 0] ** 2 + conic[:, 2] * offset[..., 1] ** 2)
+        + conic[:, 1] * offset[..., 0] * offset[..., 1]
+    )
     alpha = torch.clamp(projection.opacities[order] * torch.exp(-sigma), max=ALPHA_MAX)
     alpha = torch.where((sigma >= 0) & (alpha >= ALPHA_MIN), alpha, torch.zeros_like(alpha))
     # the Gaussian that would take the transmittance to its minimum, and all behind it, are left out

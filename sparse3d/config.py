@@ -77,7 +77,9 @@ class OptimizeConfig:
     sh_interval: int = 1000  # steps after which the degree in use is raised by one
     dropout: float = 0.2  # Gaussians left out of a step (DropGaussian, arXiv:2504.09491); 0 turns it off
     dropout_from: float = 0.1  # share of the steps after which dropout begins
-    opacity_decay: float = 0.996  # opacities are multiplied by this each step (Binocular3DGS, arXiv:2410.18822); 1 turns it off
+    opacity_decay: float = (
+        0.996  # opacities are multiplied by this each step (Binocular3DGS, arXiv:2410.18822); 1 turns it off
+    )
     background: Literal["black", "white", "mean"] = "mean"  # what lies behind the scene; mean: the views' mean colour
     antialiased: bool = False  # Mip-Splatting's opacity compensation
     strategy: Literal["none", "mcmc"] = "none"  # adding and removing Gaussians; off by default: few views memorize
@@ -125,7 +127,9 @@ def load_config(preset: str = "balanced", assignments: Sequence[str] = ()) -> Co
             raise UserError(f"no preset file {preset}. Give an existing YAML file, or one of: {', '.join(names)}")
         source, text = preset, Path(preset).read_text(encoding="utf-8")
     else:
-        raise UserError(f"unknown preset {preset!r}{did_you_mean(preset, names)}; choose one of: {', '.join(names)}, or a .yaml file")
+        raise UserError(
+            f"unknown preset {preset!r}{did_you_mean(preset, names)}; choose one of: {', '.join(names)}, or a .yaml file"
+        )
     config = update(Config(), _parse(text, source), source)
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
@@ -160,7 +164,11 @@ def update(config: T, values: Mapping[str, Any], source: str, path: str = "") ->
             raise UserError(f"{source}: {where} has no setting {name!r}{did_you_mean(str(name), hints)}")
         full = f"{path}.{name}" if path else name
         current = getattr(config, name)
-        changes[name] = update(current, value, source, full) if dataclasses.is_dataclass(current) else _checked(value, hints[name], f"{source}: {full}")
+        changes[name] = (
+            update(current, value, source, full)
+            if dataclasses.is_dataclass(current)
+            else _checked(value, hints[name], f"{source}: {full}")
+        )
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
 
 
@@ -199,5 +207,6 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
 def _describe(options: Sequence[Any]) -> str:
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "nothing (null)"}
     return " or ".join(
-        f"one of {', '.join(map(str, typing.get_args(o)))}" if typing.get_origin(o) is Literal else words.get(o, str(o)) for o in options
+        f"one of {', '.join(map(str, typing.get_args(o)))}" if typing.get_origin(o) is Literal else words.get(o, str(o))
+        for o in options
     )

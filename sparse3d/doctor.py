@@ -34,8 +34,16 @@ def checks() -> list[Check]:
         _try("viewer (viser)", lambda: _version("viser")),
         _try("GPU (CUDA)", _cuda, required=False),
     ]
-    extras = (("gsplat", "gsplat", "cuda"), ("HEIC photos", "pillow_heif", "heic"), ("video input", "imageio_ffmpeg", "video"))
-    for name, module, extra in (*extras, ("video diffusion", "diffusers", "diffusion"), ("cluster engine", "ray", "ray")):
+    extras = (
+        ("gsplat", "gsplat", "cuda"),
+        ("HEIC photos", "pillow_heif", "heic"),
+        ("video input", "imageio_ffmpeg", "video"),
+    )
+    for name, module, extra in (
+        *extras,
+        ("video diffusion", "diffusers", "diffusion"),
+        ("cluster engine", "ray", "ray"),
+    ):
         results.append(_try(name, lambda module=module, extra=extra: _extra(module, extra), required=False))  # type: ignore[misc]
     return results
 
@@ -62,7 +70,9 @@ def _kernels() -> str:
     from sparse3d.kernels import cpu
 
     if not cpu.available():
-        raise UserError("missing: this install was made with SPARSE3D_PURE=1. Install a C++ compiler and reinstall without it")
+        raise UserError(
+            "missing: this install was made with SPARSE3D_PURE=1. Install a C++ compiler and reinstall without it"
+        )
     return cpu.instruction_set()
 
 

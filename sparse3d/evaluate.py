@@ -12,6 +12,7 @@ from sparse3d.io.photos import find_photos, load_photos
 from sparse3d.metrics.lpips import Lpips
 from sparse3d.metrics.protocol import Scores, evaluate_views, mean_scores
 from sparse3d.pose.known import load_known
+from sparse3d.render import drawer
 
 _NO_LIMIT = 1 << 16  # longer side in pixels: photos are measured at their own size
 
@@ -25,7 +26,13 @@ class Evaluation:
 
 
 def evaluate(
-    scene: Path, photos: Path | None, poses: Path | None, output: Path | None, *, backend: str = "auto", warn: Callable[[str], None]
+    scene: Path,
+    photos: Path | None,
+    poses: Path | None,
+    output: Path | None,
+    *,
+    backend: str = "auto",
+    warn: Callable[[str], None],
 ) -> Evaluation:
     """PSNR, SSIM and (with its weights) LPIPS of a scene.
 
@@ -49,6 +56,9 @@ def evaluate(
         names = set(loaded.folder.manifest().get("held_out", []))
         views = tuple(view for view in loaded.posed.views if view.name in names)
         if not views:
-            raise UserError(f"{scene} has no held-out views. Give photos with --photos and --poses, or run recon with --holdout 8")
-    results = evaluate_views(loaded.folder, loaded.gaussians, views, output, backend=backend, lpips=Lpips.find())
+            raise UserError(
+                f"{scene} has no held-out views. Give photos with --photos and --poses, or run recon with --holdout 8"
+            )
+    draw = drawer(loaded.gaussians, loaded.folder.manifest(), backend)
+    results = evaluate_views(draw, views, output, Lpips.find())
     return Evaluation(mean_scores(results), results)

@@ -28,7 +28,7 @@ from sparse3d.metrics.protocol import evaluate_views, mean_scores
 from sparse3d.optimize.loop import background_color, optimize
 from sparse3d.pose.estimate import estimate_poses
 from sparse3d.progress import Event, Reporter, StageReporter, silent
-from sparse3d.render import choose, rasterizer
+from sparse3d.render import choose, drawer, rasterizer
 from sparse3d.report import write_report
 from sparse3d.types import Gaussians, Photo, PosedViews
 
@@ -94,7 +94,9 @@ def recon(
         names = held_out(posed.names, holdout)
         training = posed.only([name for name in posed.names if name not in set(names)])
         if len(training.views) < 2:
-            raise UserError(f"--holdout {holdout} leaves {len(training.views)} of {len(posed.views)} views to learn from, needed 2 or more")
+            raise UserError(
+                f"--holdout {holdout} leaves {len(training.views)} of {len(posed.views)} views to learn from, needed 2 or more"
+            )
         pose_key = scene.manifest()["stages"][POSE[0]]["key"]
         init_key = content_hash(INIT, pose_key, as_dict(config)["init"], names)
         _init_stage(scene, training, config, init_key, log)
@@ -103,7 +105,15 @@ def recon(
         scores = _finish(scene, posed, gaussians, names, config, log)
         manifest = scene.manifest()
     seconds = {name: stage["seconds"] for name, stage in manifest["stages"].items()}
-    return Result(scene.path, manifest["photos_found"], len(posed.views), len(gaussians), seconds, scores, tuple(manifest["warnings"]))
+    return Result(
+        scene.path,
+        manifest["photos_found"],
+        len(posed.views),
+        len(gaussians),
+        seconds,
+        scores,
+        tuple(manifest["warnings"]),
+    )
 
 
 class _Log:
@@ -134,7 +144,9 @@ def _load(paths: Sequence[Path], folder: Path, config: Config, strict: bool, log
     size = max(config.pose.max_size, config.photos.max_size)
     photos = load_photos(paths, size, strict=strict, warn=progress.warning)
     if len(photos) < 2:
-        raise UserError(f"only {len(photos)} of {len(paths)} files could be read as a photo, needed 2 or more. See the warnings above")
+        raise UserError(
+            f"only {len(photos)} of {len(paths)} files could be read as a photo, needed 2 or more. See the warnings above"
+        )
     progress.done(f"{len(photos)} photos")
     return photos
 
@@ -155,7 +167,13 @@ def _pose_stage(
     with scene.write_stage(POSE[0], key) as folder:
         photos = _load(paths, folder / "frames", config, strict, log)
         posed = estimate_poses(
-            photos, config.pose, known=known, max_size=config.photos.max_size, strict=strict, seed=config.seed, progress=progress
+            photos,
+            config.pose,
+            known=known,
+            max_size=config.photos.max_size,
+            strict=strict,
+            seed=config.seed,
+            progress=progress,
         )
         save_views(folder, posed)
     sources = [{"name": name, "bytes": size, "sha256": digest} for name, size, digest in files]
@@ -167,7 +185,9 @@ def _pose_stage(
 def _cameras_hash(known: Path) -> str:
     """Of the files that say where the cameras are, so that an edited one is noticed."""
     if not known.exists():
-        raise UserError(f"--poses {known}: no such file or folder. Give a COLMAP model folder, a transforms.json or a scene folder")
+        raise UserError(
+            f"--poses {known}: no such file or folder. Give a COLMAP model folder, a transforms.json or a scene folder"
+        )
     files = [known] if known.is_file() else sorted(p for p in known.rglob("*") if p.suffix in (".bin", ".txt", ".json"))
     return content_hash([(file.name, file_hash(file)) for file in files])
 
@@ -182,7 +202,10 @@ def _init_stage(scene: SceneFolder, training: PosedViews, config: Config, key: s
         write_gaussians(folder / "init.ply", gaussians)
         stems = file_names(training.names)
         for depth_map in maps:
-            write_depth(folder / "depth" / f"{stems[depth_map.view.name]}.png", torch.where(depth_map.support > 0, depth_map.depth, 0.0))
+            write_depth(
+                folder / "depth" / f"{stems[depth_map.view.name]}.png",
+                torch.where(depth_map.support > 0, depth_map.depth, 0.0),
+            )
     progress.done(f"{len(gaussians)} Gaussians")
 
 
@@ -230,22 +253,24 @@ def _optimize_stage(
     return read_gaussians(final)
 
 
-def _finish(scene: SceneFolder, posed: PosedViews, gaussians: Gaussians, names: list[str], config: Config, log: _Log) -> dict[str, float] | None:
+def _finish(
+    scene: SceneFolder, posed: PosedViews, gaussians: Gaussians, names: list[str], config: Config, log: _Log
+) -> dict[str, float] | None:
     """What people look at: cameras, scene.ply, depth, scores on held-out views, the report."""
     began = time.monotonic()
     publish_gaussians(scene, gaussians)
     publish_cameras(scene, posed)
     scene.update({"settings": as_dict(config), "held_out": names, "gaussians": len(gaussians)})
+    draw = drawer(gaussians, scene.manifest(), config.renderer)
     scores = None
     if names:
         progress = log.stage("eval")
         progress.start(f"{len(names)} held-out views")
         test = tuple(view for view in posed.views if view.name in set(names))
-        results = evaluate_views(scene, gaussians, test, scene.path / "eval", backend=config.renderer)
+        results = evaluate_views(draw, test, scene.path / "eval")
         scores = mean_scores(results)
         scene.update({"scores": {"mean": scores, "views": results}})
         progress.done("  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
-    write_report(scene, posed, gaussians, backend=config.renderer)
+    write_report(scene, posed, len(gaussians), draw)
     log.stage("report").done(f"{scene.path / 'report.html'} ({time.monotonic() - began:.1f} s)")
     return scores
-

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -132,3 +132,24 @@ def render(
         background=background,
     )
     return Rendering(rgb.permute(0, 3, 1, 2), alpha, depth, median)
+
+
+Draw = Callable[[Cameras], Rendering]
+
+
+def drawer(gaussians: Gaussians, manifest: Mapping[str, Any], backend: str = "auto") -> Draw:
+    """Draws a finished scene without gradients, with the background and antialiasing it was optimized with.
+
+    Args:
+        gaussians: The scene's Gaussians.
+        manifest: Its scene.json, of which `background` and `antialiased` are read.
+        backend: auto, gsplat, cpu or reference.
+    """
+    background = torch.tensor(manifest.get("background", [0.0, 0.0, 0.0]))
+    antialiased = bool(manifest.get("antialiased", False))
+
+    def draw(cameras: Cameras) -> Rendering:
+        with torch.no_grad():
+            return render(gaussians, cameras, backend=backend, background=background, antialiased=antialiased)
+
+    return draw

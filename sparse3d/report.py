@@ -15,8 +15,9 @@ from sparse3d.io._atomic import replacing
 from sparse3d.io.images import jpeg_bytes, write_image
 from sparse3d.io.scene import SceneFolder
 from sparse3d.metrics.image import psnr
-from sparse3d.metrics.protocol import beside, draw
-from sparse3d.types import Gaussians, PosedViews, View
+from sparse3d.metrics.protocol import beside
+from sparse3d.render import Draw
+from sparse3d.types import PosedViews, View
 
 _SHOWN = 8  # views in the report
 _SIZE = 420  # their longer side, pixels
@@ -30,29 +31,37 @@ figure{display:inline-block;margin:0 1rem 1rem 0}figcaption{color:#5a6875;font-s
 """
 
 
-def write_report(scene: SceneFolder, posed: PosedViews, gaussians: Gaussians, *, backend: str) -> None:
+def write_report(scene: SceneFolder, posed: PosedViews, gaussian_count: int, draw: Draw) -> None:
     """Writes preview.jpg (a render beside its photo) and report.html (renders, cameras, times, scores, warnings)."""
     manifest = scene.manifest()
     held_out = set(manifest.get("held_out", []))
     figures = []
     for index, view in enumerate(_spread(posed.views, _SHOWN)):
         height, width = fitted_size(view.height, view.width, _SIZE)
-        render = draw(scene, gaussians, view.cameras.scaled_to(height, width), backend).image[0].clamp(0, 1)
+        render = draw(view.cameras.scaled_to(height, width)).image[0].clamp(0, 1)
         photo = F.interpolate(view.image[None], (height, width), mode="area")[0]
         pair = beside(render, photo)
         if index == 0:
             write_image(scene.path / "preview.jpg", pair)
         kind = "held out" if view.name in held_out else "learned from"
-        figures.append(f"<figure>{_picture(pair)}<figcaption>{html.escape(view.name)}: {kind}, {psnr(render, photo):.1f} dB</figcaption></figure>")
-    stages = "".join(f"<tr><td>{name}</td><td>{stage['seconds']:.1f} s</td></tr>" for name, stage in manifest["stages"].items())
+        figures.append(
+            f"<figure>{_picture(pair)}<figcaption>{html.escape(view.name)}: {kind}, {psnr(render, photo):.1f} dB</figcaption></figure>"
+        )
+    stages = "".join(
+        f"<tr><td>{name}</td><td>{stage['seconds']:.1f} s</td></tr>" for name, stage in manifest["stages"].items()
+    )
     warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in manifest.get("warnings", []))
     scores = manifest.get("scores", {}).get("mean")
-    measured = f"<p>On {len(held_out)} held-out views: {', '.join(f'{k.upper()} {v:.3f}' for k, v in scores.items())}</p>" if scores else ""
+    measured = (
+        f"<p>On {len(held_out)} held-out views: {', '.join(f'{k.upper()} {v:.3f}' for k, v in scores.items())}</p>"
+        if scores
+        else ""
+    )
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{html.escape(scene.path.name)}: sparse3d</title><style>{_STYLE}</style>
 <h1>{html.escape(scene.path.name)}</h1>
 <p>{len(posed.views)} of {manifest.get("photos_found", len(posed.views))} photos placed, {len(posed.points)} sparse points,
-{len(gaussians)} Gaussians, made by sparse3d {html.escape(manifest["sparse3d"])}.</p>
+{gaussian_count} Gaussians, made by sparse3d {html.escape(manifest["sparse3d"])}.</p>
 <p>Look at it: <code>sparse3d view {html.escape(str(scene.path))}</code></p>{measured}{warnings}
 <h2>Renders, photos to their right</h2>{"".join(figures)}
 <h2>Cameras from above</h2>{_camera_plot(posed)}
@@ -87,10 +96,16 @@ def _camera_plot(posed: PosedViews) -> str:
     low, high = torch.minimum(low, centres.amin(0)), torch.maximum(high, centres.amax(0))
     scale = 380 / float((high - low).max().clamp(min=1e-9))
     place = lambda xy: ((xy - low) * scale + 10).tolist()
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1" fill="#8aa0b4"/>' for x, y in map(place, points) if 0 < x < 400 and 0 < y < 400)
+    dots = "".join(
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1" fill="#8aa0b4"/>'
+        for x, y in map(place, points)
+        if 0 < x < 400 and 0 < y < 400
+    )
     marks = ""
     for centre, axis in zip(centres, c2w[:, :3, 2] @ flat, strict=True):
         (x, y), (dx, dy) = place(centre), (F.normalize(axis, dim=0) * 14).tolist()
         marks += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#d9480f"/>'
-        marks += f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{x + dx:.1f}" y2="{y + dy:.1f}" stroke="#d9480f" stroke-width="2"/>'
+        marks += (
+            f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{x + dx:.1f}" y2="{y + dy:.1f}" stroke="#d9480f" stroke-width="2"/>'
+        )
     return f'<svg width="400" height="400" viewBox="0 0 400 400" role="img" aria-label="cameras from above">{dots}{marks}</svg>'

@@ -29,5 +29,7 @@ def check_shapes(**arrays: tuple[Any, str]) -> dict[str, int]:
             fits &= size == (int(word) if word.isdigit() else sizes.setdefault(word, size))
         if not fits:
             known = ", ".join(f"{letter}={size}" for letter, size in sizes.items())
-            raise ValueError(f"{name} has shape {found}, needed ({', '.join(wanted)})" + (f" with {known}" if known else ""))
+            raise ValueError(
+                f"{name} has shape {found}, needed ({', '.join(wanted)})" + (f" with {known}" if known else "")
+            )
     return sizes

@@ -10,9 +10,9 @@ from sparse3d.io.images import write_image
 from sparse3d.io.load import Scene, load_scene
 from sparse3d.io.nerfstudio import read_transforms
 from sparse3d.io.views import file_names
-from sparse3d.metrics.protocol import draw
 from sparse3d.paths import orbit
 from sparse3d.progress import Reporter, StageReporter
+from sparse3d.render import drawer
 from sparse3d.types import Cameras
 
 
@@ -53,7 +53,9 @@ def render_path(scene: Path, path: str, frames: int, output: Path, *, backend: s
     return _draw_all(loaded, cameras, [f"{i:04d}" for i in range(len(cameras))], output, backend, report)
 
 
-def _draw_all(scene: Scene, cameras: Sequence[Cameras], stems: Sequence[str], output: Path, backend: str, report: Reporter) -> list[Path]:
+def _draw_all(
+    scene: Scene, cameras: Sequence[Cameras], stems: Sequence[str], output: Path, backend: str, report: Reporter
+) -> list[Path]:
     progress = StageReporter("render", report)
     progress.start(total=len(cameras))
     files = []
@@ -61,8 +63,9 @@ def _draw_all(scene: Scene, cameras: Sequence[Cameras], stems: Sequence[str], ou
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {output}: {error.strerror}. Choose another folder with -o") from error
+    draw = drawer(scene.gaussians, scene.folder.manifest(), backend)
     for index, (camera, stem) in enumerate(zip(cameras, stems, strict=True)):
-        image = draw(scene.folder, scene.gaussians, camera, backend).image[0]
+        image = draw(camera).image[0]
         files.append(output / f"{stem}.png")
         write_image(files[-1], image)
         progress.step(index + 1, len(cameras))

@@ -111,7 +111,9 @@ class Points:
     def __post_init__(self) -> None:
         sizes = check_shapes(xyz=(self.xyz, "P 3"), rgb=(self.rgb, "P 3"), error_px=(self.error_px, "P"))
         if len(self.tracks) != sizes["P"]:
-            raise ValueError(f"{len(self.tracks)} tracks for {sizes['P']} points; give one tuple of view names for each point")
+            raise ValueError(
+                f"{len(self.tracks)} tracks for {sizes['P']} points; give one tuple of view names for each point"
+            )
 
     def __len__(self) -> int:
         return self.xyz.shape[0]
@@ -175,7 +177,9 @@ class Gaussians:
             sh=(self.sh, "N C 3"),
         )
         if self.sh.shape[1] not in (1, 4, 9, 16):
-            raise ValueError(f"sh has {self.sh.shape[1]} coefficients per channel, needed 1, 4, 9 or 16 (degree 0 to 3)")
+            raise ValueError(
+                f"sh has {self.sh.shape[1]} coefficients per channel, needed 1, 4, 9 or 16 (degree 0 to 3)"
+            )
 
     def __len__(self) -> int:
         return self.means.shape[0]

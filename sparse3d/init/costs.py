@@ -28,12 +28,20 @@ def sweep_depths(near: float, far: float, planes: int) -> Tensor:
         ValueError: the range is empty or reaches behind the camera.
     """
     if not 0 < near < far or planes < 2:
-        raise ValueError(f"depth range [{near}, {far}] with {planes} planes; needed 0 < near < far and at least 2 planes")
+        raise ValueError(
+            f"depth range [{near}, {far}] with {planes} planes; needed 0 < near < far and at least 2 planes"
+        )
     return 1.0 / torch.linspace(1.0 / near, 1.0 / far, planes)
 
 
 def zncc_volume(
-    reference: Tensor, K: Tensor, source: Tensor, source_K: Tensor, reference_to_source: Tensor, depths: Tensor, window: int
+    reference: Tensor,
+    K: Tensor,
+    source: Tensor,
+    source_K: Tensor,
+    reference_to_source: Tensor,
+    depths: Tensor,
+    window: int,
 ) -> Tensor:
     """Zero-mean normalized cross-correlation of a view with one source warped over depth planes.
 
@@ -64,7 +72,9 @@ def zncc_volume(
         pixels = homogeneous[..., :2] / z.clamp(min=1e-9)
         inside = (z[..., 0] > 1e-9) & (pixels > 0).all(-1) & (pixels < size).all(-1)
         grid = 2 * pixels / size - 1
-        warped = F.grid_sample(source.expand(len(chunk), 1, -1, -1), grid, padding_mode="border", align_corners=False)[:, 0]
+        warped = F.grid_sample(source.expand(len(chunk), 1, -1, -1), grid, padding_mode="border", align_corners=False)[
+            :, 0
+        ]
         mean_s, mean_ss, mean_rs = (_box(x, window) for x in (warped, warped**2, warped * reference))
         var_s = mean_ss - mean_s**2
         # noise in the denominator: patches without texture score near 0 instead of at random
@@ -146,7 +156,9 @@ def winner(costs: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
     inner = best.clamp(1, len(depths) - 2)
     left, middle, right = (costs.gather(0, (inner + i)[None])[0] for i in (-1, 0, 1))
     curvature = left - 2 * middle + right
-    offset = torch.where(curvature > 1e-6, 0.5 * (left - right) / curvature.clamp(min=1e-6), torch.zeros_like(curvature))
+    offset = torch.where(
+        curvature > 1e-6, 0.5 * (left - right) / curvature.clamp(min=1e-6), torch.zeros_like(curvature)
+    )
     position = torch.where(best == inner, inner + offset.clamp(-0.5, 0.5), best.float())
     inverse = 1 / depths
     return 1 / (inverse[0] + (inverse[-1] - inverse[0]) * position / (len(depths) - 1)), best

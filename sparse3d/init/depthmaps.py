@@ -60,7 +60,9 @@ def _blocks(current: DepthMap, stride: int) -> tuple[Tensor, Tensor, Tensor, Ten
     points = world_points(current.view, current.depth)[half::stride, half::stride]
     spacing = stride * depth / current.view.K[0, 0]
     pad = (0, columns * stride - current.view.width, 0, rows * stride - current.view.height)
-    image = F.pad(current.view.image[None], (max(pad[0], 0), max(pad[1], 0), max(pad[2], 0), max(pad[3], 0)), mode="replicate")
+    image = F.pad(
+        current.view.image[None], (max(pad[0], 0), max(pad[1], 0), max(pad[2], 0), max(pad[3], 0)), mode="replicate"
+    )
     color = F.avg_pool2d(image, stride)[0, :, :rows, :columns].permute(1, 2, 0)
     support, score = current.support[half::stride, half::stride], current.score[half::stride, half::stride]
     return points.reshape(-1, 3), spacing.reshape(-1), color.reshape(-1, 3), support.reshape(-1), score.reshape(-1)
@@ -74,7 +76,9 @@ def _covered(points: Tensor, size: Tensor, support: Tensor, taken: Sequence[Dept
         pixels, z = project(points, view.cameras.w2c[0], view.K)
         grid = (2 * pixels / torch.tensor([view.width, view.height], dtype=torch.float32) - 1)[None, None]
         found = F.grid_sample(earlier.depth[None, None], grid, mode="nearest", align_corners=False)[0, 0, 0]
-        kept = F.grid_sample(earlier.support[None, None].float(), grid, mode="nearest", align_corners=False)[0, 0, 0] > 0
+        kept = (
+            F.grid_sample(earlier.support[None, None].float(), grid, mode="nearest", align_corners=False)[0, 0, 0] > 0
+        )
         spacing = config.stride * z / view.K[0, 0]
         agrees = (z > 0) & (found > 0) & ((found - z).abs() <= config.consistency * z)
         covered |= agrees & kept & (support > 0) & (spacing <= 1.4 * size)

@@ -13,7 +13,9 @@ from sparse3d.progress import StageReporter
 from sparse3d.types import Gaussians, PosedViews
 
 
-def initialize(views: PosedViews, config: InitConfig, progress: StageReporter) -> tuple[Gaussians, tuple[DepthMap, ...]]:
+def initialize(
+    views: PosedViews, config: InitConfig, progress: StageReporter
+) -> tuple[Gaussians, tuple[DepthMap, ...]]:
     """First Gaussians.
 
     Args:
@@ -30,7 +32,9 @@ def initialize(views: PosedViews, config: InitConfig, progress: StageReporter) -
     sparse = from_points(views.points)
     if config.method == "sfm":
         if len(sparse) == 0:
-            raise UserError("init.method=sfm needs sparse points, and these cameras came without any. Use init.method=planesweep")
+            raise UserError(
+                "init.method=sfm needs sparse points, and these cameras came without any. Use init.method=planesweep"
+            )
         return sparse, ()
     progress.start("plane sweep", total=len(views.views))
     maps = estimate_depths(views, config, progress)

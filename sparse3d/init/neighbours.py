@@ -61,7 +61,9 @@ def _shared_point_scores(views: PosedViews, centres: Tensor) -> Tensor:
     return scores
 
 
-def depth_range(view: View, points: Points, near: float | None, far: float | None, rig_extent: float) -> tuple[float, float]:
+def depth_range(
+    view: View, points: Points, near: float | None, far: float | None, rig_extent: float
+) -> tuple[float, float]:
     """Nearest and farthest depth worth looking at from a view.
 
     From the points that the view sees (all points in front of it when it sees fewer than 8): the 1 % and 99 %

@@ -76,7 +76,10 @@ def _sweep(view: View, sources: list[View], depths: Tensor, window: int) -> tupl
     """Depth and ZNCC of one view against its sources."""
     grey = _grey(view.image)
     w2c = view.cameras.w2c[0]
-    volumes = [zncc_volume(grey, view.K, _grey(s.image), s.K, s.cameras.w2c[0] @ torch.linalg.inv(w2c), depths, window) for s in sources]
+    volumes = [
+        zncc_volume(grey, view.K, _grey(s.image), s.K, s.cameras.w2c[0] @ torch.linalg.inv(w2c), depths, window)
+        for s in sources
+    ]
     scores = best_half(volumes)
     depth, plane = winner(semi_global(1 - scores, grey), depths)
     if view.mask is not None:
@@ -96,7 +99,9 @@ def _support(index: int, views: tuple[View, ...], depths: list[Tensor], sources:
         pixels, z = project(points, views[j].cameras.w2c[0], views[j].K)
         size = torch.tensor([views[j].width, views[j].height], dtype=torch.float32)
         # the nearest pixel, not a blend: a blend across an edge is a depth that nothing has
-        found = F.grid_sample(depths[j][None, None], (2 * pixels / size - 1)[None, None], mode="nearest", align_corners=False)[0, 0, 0]
+        found = F.grid_sample(
+            depths[j][None, None], (2 * pixels / size - 1)[None, None], mode="nearest", align_corners=False
+        )[0, 0, 0]
         support += ((z > 0) & (found > 0) & ((found - z).abs() <= tolerance * z)).int()
     return torch.where(depth > 0, support.reshape(depth.shape), torch.zeros_like(support.reshape(depth.shape)))
 

@@ -33,7 +33,9 @@ def load_scene(path: Path) -> Scene:
     """
     folder = SceneFolder.open(path)
     if not (path / "scene.ply").is_file():
-        raise UserError(f"{path} is not finished: it has no scene.ply yet. Run the same `sparse3d recon` again; it goes on where it stopped")
+        raise UserError(
+            f"{path} is not finished: it has no scene.ply yet. Run the same `sparse3d recon` again; it goes on where it stopped"
+        )
     posed = load_views(folder.stage_path("01_pose"))
     depths = {}
     for name, stem in file_names(posed.names).items():

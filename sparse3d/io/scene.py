@@ -75,7 +75,9 @@ class SceneFolder:
         if (path / MANIFEST).is_file():
             scene.manifest()
         elif others:
-            raise UserError(f"{path} holds other files ({', '.join(sorted(others)[:3])}). Choose a new or empty folder with -o")
+            raise UserError(
+                f"{path} holds other files ({', '.join(sorted(others)[:3])}). Choose a new or empty folder with -o"
+            )
         return scene
 
     def manifest(self) -> dict[str, Any]:
@@ -91,7 +93,9 @@ class SceneFolder:
             manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             version = int(manifest["format"])
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file} is not a scene's manifest ({error!r}). Choose another folder, or remove this one") from error
+            raise UserError(
+                f"{file} is not a scene's manifest ({error!r}). Choose another folder, or remove this one"
+            ) from error
         if version > FORMAT:
             raise UserError(
                 f"{self.path} was written by sparse3d {manifest.get('sparse3d', '?')} in scene format {version}; this is sparse3d "
@@ -146,7 +150,9 @@ class SceneFolder:
         """
         with open(self.path / ".lock", "a+b") as file:
             if not _try_lock(file.fileno()):
-                raise UserError(f"another sparse3d run is writing to {self.path}. Wait for it, or choose another folder with -o")
+                raise UserError(
+                    f"another sparse3d run is writing to {self.path}. Wait for it, or choose another folder with -o"
+                )
             yield
 
 

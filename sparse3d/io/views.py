@@ -62,7 +62,9 @@ def load_views(folder: Path) -> PosedViews:
     with np.load(folder / "points.npz") as stored:
         ends = np.cumsum(stored["track_lengths"])
         members = [views[i].name for i in stored["track_views"]]
-        tracks = tuple(tuple(members[end - length : end]) for end, length in zip(ends, stored["track_lengths"], strict=True))
-        arrays = (torch.from_numpy(stored[name]) for name in ("xyz", "rgb", "error_px"))
-        points = Points(*arrays, tracks)
+        tracks = tuple(
+            tuple(members[end - length : end]) for end, length in zip(ends, stored["track_lengths"], strict=True)
+        )
+        xyz, rgb, error_px = (torch.from_numpy(stored[name]) for name in ("xyz", "rgb", "error_px"))
+        points = Points(xyz, rgb, error_px, tracks)
     return PosedViews(tuple(views), points)

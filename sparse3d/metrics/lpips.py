@@ -34,11 +34,14 @@ class Lpips:
         """
         try:
             self._convolutions = [
-                [(backbone[f"features.{i}.weight"].float(), backbone[f"features.{i}.bias"].float()) for i in layers] for layers in _SLICES
+                [(backbone[f"features.{i}.weight"].float(), backbone[f"features.{i}.bias"].float()) for i in layers]
+                for layers in _SLICES
             ]
             self._heads = [heads[f"lin{i}.model.1.weight"].float() for i in range(len(_SLICES))]
         except KeyError as error:
-            raise UserError(f"the LPIPS weight files lack {error}. Needed: {_BACKBONE} of torchvision and vgg.pth of lpips v0.1") from error
+            raise UserError(
+                f"the LPIPS weight files lack {error}. Needed: {_BACKBONE} of torchvision and vgg.pth of lpips v0.1"
+            ) from error
 
     @classmethod
     def find(cls) -> Lpips | None:

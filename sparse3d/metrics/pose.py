@@ -72,7 +72,14 @@ def pose_errors(c2w: Tensor, truth: Tensor) -> PoseErrors:
     aligned = align_cameras(c2w, truth).apply_to_cameras(c2w)
     relative = aligned[:, :3, :3].transpose(1, 2) @ truth[:, :3, :3]
     # sin from the skew part stays exact for small angles, where acos does not
-    skew = torch.stack([relative[:, 2, 1] - relative[:, 1, 2], relative[:, 0, 2] - relative[:, 2, 0], relative[:, 1, 0] - relative[:, 0, 1]], -1)
+    skew = torch.stack(
+        [
+            relative[:, 2, 1] - relative[:, 1, 2],
+            relative[:, 0, 2] - relative[:, 2, 0],
+            relative[:, 1, 0] - relative[:, 0, 1],
+        ],
+        -1,
+    )
     cosine = (relative.diagonal(dim1=1, dim2=2).sum(-1) - 1) / 2
     angle = torch.rad2deg(torch.atan2(skew.norm(dim=-1) / 2, cosine))
     centres = truth[:, :3, 3]

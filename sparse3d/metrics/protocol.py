@@ -11,41 +11,24 @@ from torch import Tensor
 
 from sparse3d.errors import UserError
 from sparse3d.io.images import write_image
-from sparse3d.io.scene import SceneFolder
 from sparse3d.io.views import file_names
 from sparse3d.metrics.image import psnr, ssim
 from sparse3d.metrics.lpips import Lpips
-from sparse3d.render import render
-from sparse3d.types import Cameras, Gaussians, Rendering, View
+from sparse3d.render import Draw
+from sparse3d.types import View
 
 Scores = dict[str, float]
 
 
-def draw(scene: SceneFolder, gaussians: Gaussians, cameras: Cameras, backend: str) -> Rendering:
-    """Renders a scene with the background and the antialiasing that it was optimized with."""
-    manifest = scene.manifest()
-    background = torch.tensor(manifest.get("background", [0.0, 0.0, 0.0]))
-    with torch.no_grad():
-        return render(gaussians, cameras, backend=backend, background=background, antialiased=manifest.get("antialiased", False))
-
-
 def evaluate_views(
-    scene: SceneFolder,
-    gaussians: Gaussians,
-    views: Sequence[View],
-    folder: Path | None,
-    *,
-    backend: str = "auto",
-    lpips: Lpips | None = None,
+    draw: Draw, views: Sequence[View], folder: Path | None = None, lpips: Lpips | None = None
 ) -> dict[str, Scores]:
     """PSNR, SSIM and, with its weights, LPIPS of each view.
 
     Args:
-        scene: For its background and antialiasing.
-        gaussians: The scene's Gaussians.
+        draw: Draws the scene.
         views: Held-out photos with cameras in the scene's frame.
         folder: Where the render is written beside the photo, `<stem>.png`; None writes nothing.
-        backend: The renderer.
         lpips: The network; None leaves LPIPS out.
 
     Returns:
@@ -54,7 +37,7 @@ def evaluate_views(
     stems = file_names([view.name for view in views])
     results: dict[str, Scores] = {}
     for view in views:
-        image = draw(scene, gaussians, view.cameras, backend).image[0].clamp(0, 1)
+        image = draw(view.cameras).image[0].clamp(0, 1)
         results[view.name] = {"psnr": psnr(image, view.image, view.mask), "ssim": ssim(image, view.image, view.mask)}
         if lpips is not None:
             results[view.name]["lpips"] = lpips(image, view.image)
@@ -75,6 +58,8 @@ def mean_scores(results: dict[str, Scores]) -> Scores:
         UserError: there are no views.
     """
     if not results:
-        raise UserError("there are no held-out views to measure on. Give some with --photos and --poses, or run recon with --holdout 8")
+        raise UserError(
+            "there are no held-out views to measure on. Give some with --photos and --poses, or run recon with --holdout 8"
+        )
     names = next(iter(results.values()))
     return {name: math.fsum(scores[name] for scores in results.values()) / len(results) for name in names}

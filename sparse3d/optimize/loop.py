@@ -66,7 +66,9 @@ def optimize(
         UserError: nothing to optimize.
     """
     if len(gaussians) == 0:
-        raise UserError("there is nothing to optimize: initialization gave no Gaussians. The photos may not overlap; try --set init.method=sfm")
+        raise UserError(
+            "there is nothing to optimize: initialization gave no Gaussians. The photos may not overlap; try --set init.method=sfm"
+        )
     extent = scene_extent(torch.stack([view.c2w for view in views]))
     parameters = Parameters(gaussians, config, extent)
     background = background_color(views, config.background)
@@ -94,9 +96,13 @@ def optimize(
             on_step(done, parameters.gaussians)
         if checkpoint is not None and done % config.checkpoint_interval == 0 and done < config.steps:
             state = {"key": key, "step": done, "order": order, "spent_s": time.monotonic() - began}
-            save_checkpoint(checkpoint, state | {"parameters": parameters.state_dict(), "generator": generator.get_state()})
+            save_checkpoint(
+                checkpoint, state | {"parameters": parameters.state_dict(), "generator": generator.get_state()}
+            )
         if config.time_limit_s is not None and time.monotonic() - began > config.time_limit_s:
-            progress.warning(f"stopped at step {done} of {config.steps}: optimize.time_limit_s = {config.time_limit_s:g} is reached")
+            progress.warning(
+                f"stopped at step {done} of {config.steps}: optimize.time_limit_s = {config.time_limit_s:g} is reached"
+            )
             break
     return _without_faint(parameters.gaussians, config.prune_opacity)
 

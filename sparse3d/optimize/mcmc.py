@@ -29,7 +29,9 @@ def refine(parameters: Parameters, config: OptimizeConfig, generator: torch.Gene
     if len(dead):
         chosen = alive[_draw(opacities[alive], len(dead), generator)]
         copies = _split(parameters, chosen)
-        parameters.overwrite(dead, {name: tensor.detach()[chosen] for name, tensor in parameters.tensors.items()} | copies)
+        parameters.overwrite(
+            dead, {name: tensor.detach()[chosen] for name, tensor in parameters.tensors.items()} | copies
+        )
     target = min(config.max_gaussians, int(GROWTH * len(parameters)))
     added = target - len(parameters)
     if added > 0:

@@ -28,8 +28,18 @@ class Parameters:
         sh = torch.zeros(len(gaussians), coefficients, 3)
         shared = min(coefficients, gaussians.sh.shape[1])
         sh[:, :shared] = gaussians.sh[:, :shared]
-        values = (gaussians.means, gaussians.quats, gaussians.log_scales, gaussians.logit_opacities, sh[:, :1], sh[:, 1:])
-        self.tensors = {name: value.detach().clone().contiguous().requires_grad_() for name, value in zip(NAMES, values, strict=True)}
+        values = (
+            gaussians.means,
+            gaussians.quats,
+            gaussians.log_scales,
+            gaussians.logit_opacities,
+            sh[:, :1],
+            sh[:, 1:],
+        )
+        self.tensors = {
+            name: value.detach().clone().contiguous().requires_grad_()
+            for name, value in zip(NAMES, values, strict=True)
+        }
         rates = {
             "means": config.means_lr * extent,
             "quats": config.quats_lr,
@@ -85,7 +95,10 @@ class Parameters:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `load_state_dict` needs to go on to the same result."""
-        return {"tensors": {name: tensor.detach() for name, tensor in self.tensors.items()}, "adam": self.adam.state_dict()}
+        return {
+            "tensors": {name: tensor.detach() for name, tensor in self.tensors.items()},
+            "adam": self.adam.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to a saved state, of whatever number of Gaussians."""

@@ -48,4 +48,3 @@ def estimate_poses(
         posed = colmap.estimate(photos, config, seed, progress)
     sizes = [fitted_size(view.height, view.width, max_size) for view in posed.views]
     return PosedViews(tuple(view.resized(*size) for view, size in zip(posed.views, sizes, strict=True)), posed.points)
-

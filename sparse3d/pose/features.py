@@ -27,7 +27,9 @@ def _camera_groups(photos: Sequence[Photo], shared: bool) -> dict[Any, list[int]
     return groups
 
 
-def extract_features(colmap: Any, folder: Path, photos: Sequence[Photo], config: PoseConfig, exact: bool = False) -> None:
+def extract_features(
+    colmap: Any, folder: Path, photos: Sequence[Photo], config: PoseConfig, exact: bool = False
+) -> None:
     """Finds features in `folder`/images and puts them, with first guesses of the cameras, into `folder`/database.db.
 
     Args:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from sparse3d.cli import app
 
+
 @pytest.fixture(scope="session")
 def photos(repository: Path) -> Path:
     folder = repository / "examples" / "photos"

@@ -8,11 +8,10 @@ import shutil
 
 import pytest
 import torch
+from support.commands import SMALL
 
 from sparse3d.io.images import write_image
 from sparse3d.io.scene import FORMAT, SceneFolder
-
-from support.commands import SMALL
 
 
 def said(result) -> str:
@@ -39,7 +38,11 @@ def test_empty_folder(run, tmp_path):
 
 
 def test_one_photo_points_to_hallucinate(run, photos, tmp_path):
-    refused(run("recon", photos / "room_01.jpg", "-o", tmp_path / "out"), "at least 2 photos", "sparse3d hallucinate --single room_01.jpg")
+    refused(
+        run("recon", photos / "room_01.jpg", "-o", tmp_path / "out"),
+        "at least 2 photos",
+        "sparse3d hallucinate --single room_01.jpg",
+    )
 
 
 @pytest.fixture
@@ -71,7 +74,9 @@ def test_photos_that_do_not_overlap(run, tmp_path):
     for index in range(3):
         small = torch.rand(1, 3, 24, 32, generator=generator)
         write_image(folder / f"{index}.png", torch.nn.functional.interpolate(small, (192, 256), mode="bicubic")[0])
-    refused(run("recon", folder, "-o", tmp_path / "out", *SMALL), "no two of the 3 photos", "overlap by half", "--poses")
+    refused(
+        run("recon", folder, "-o", tmp_path / "out", *SMALL), "no two of the 3 photos", "overlap by half", "--poses"
+    )
 
 
 def test_known_cameras_that_name_missing_photos(run, photos, repository, tmp_path):
@@ -119,7 +124,12 @@ def test_scene_of_a_newer_version(run, photos, tmp_path):
     scene.mkdir()
     (scene / "scene.json").write_text(json.dumps({"format": FORMAT + 1, "sparse3d": "9.9", "stages": {}}))
     before = (scene / "scene.json").read_bytes()
-    for command in (("recon", photos, "-o", scene), ("view", scene), ("eval", scene), ("render", scene, "--path", "orbit")):
+    for command in (
+        ("recon", photos, "-o", scene),
+        ("view", scene),
+        ("eval", scene),
+        ("render", scene, "--path", "orbit"),
+    ):
         refused(run(*command), f"format {FORMAT + 1}", "sparse3d 9.9", "pip install -U sparse3d")
     assert (scene / "scene.json").read_bytes() == before
 
@@ -138,7 +148,10 @@ def test_two_runs_in_one_folder(run, photos, tmp_path):
 
 def test_holdout_that_leaves_too_little(run, photos, tmp_path, repository):
     cameras = repository / "examples" / "ground_truth" / "transforms.json"
-    refused(run("recon", photos, "-o", tmp_path / "out", *SMALL, "--poses", cameras, "--holdout", "1"), "leaves 0 of 8 views")
+    refused(
+        run("recon", photos, "-o", tmp_path / "out", *SMALL, "--poses", cameras, "--holdout", "1"),
+        "leaves 0 of 8 views",
+    )
 
 
 def test_wrong_settings_stop_before_any_work(run, photos, tmp_path):

@@ -7,20 +7,24 @@ import re
 
 import pytest
 import torch
+from support.commands import SMALL
 
 from sparse3d.io._pycolmap import pycolmap
 from sparse3d.io.load import load_scene
 from sparse3d.io.nerfstudio import read_transforms
 from sparse3d.metrics.pose import pose_errors
 
-from support.commands import SMALL
-
 
 def test_every_photo_is_placed_where_it_was_taken(scene, repository):
     posed = load_scene(scene).posed
-    truth = {frame.name: frame.c2w for frame in read_transforms(repository / "examples" / "ground_truth" / "transforms.json")}
+    truth = {
+        frame.name: frame.c2w for frame in read_transforms(repository / "examples" / "ground_truth" / "transforms.json")
+    }
     assert sorted(posed.names) == sorted(truth)
-    errors = pose_errors(torch.stack([view.c2w for view in posed.views]).double(), torch.stack([truth[name] for name in posed.names]).double())
+    errors = pose_errors(
+        torch.stack([view.c2w for view in posed.views]).double(),
+        torch.stack([truth[name] for name in posed.names]).double(),
+    )
     # at 504 px COLMAP's keypoints are good to about 0.2 px, which is 0.03 degrees at this focal length; 10x room
     assert errors.rotation_deg.max() < 0.3 and errors.position.max() < 0.02
 
@@ -45,7 +49,11 @@ def test_held_out_views_are_drawn_better_than_by_any_flat_picture(scene):
 def test_the_scene_folder_opens_in_other_tools(scene):
     gaussforge = pytest.importorskip("gaussforge")
     data = (scene / "scene.ply").read_bytes()
-    read = gaussforge.GaussForge().read_ply(data) if hasattr(gaussforge.GaussForge(), "read_ply") else gaussforge.GaussForge().read(data, "ply")
+    read = (
+        gaussforge.GaussForge().read_ply(data)
+        if hasattr(gaussforge.GaussForge(), "read_ply")
+        else gaussforge.GaussForge().read(data, "ply")
+    )
     assert read
     model = pycolmap().Reconstruction(str(scene / "cameras" / "sparse" / "0"))
     assert model.num_reg_images() == 8 and model.num_points3D() > 500

@@ -40,18 +40,37 @@ def test_render_orbit(known_scene, run, tmp_path):
 
 def test_eval_on_photos_with_known_cameras(known_scene, repository, run, tmp_path):
     heldout = repository / "examples" / "heldout"
-    result = run("eval", known_scene, "--photos", heldout, "--poses", heldout / "transforms.json", "-o", tmp_path / "pairs", "--json")
+    result = run(
+        "eval",
+        known_scene,
+        "--photos",
+        heldout,
+        "--poses",
+        heldout / "transforms.json",
+        "-o",
+        tmp_path / "pairs",
+        "--json",
+    )
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
     assert set(answer["views"]) == {"room_heldout_1.jpg", "room_heldout_2.jpg"}
-    assert answer["mean"]["psnr"] > 16  # drawn from a quarter-size scene at full size; a misplaced scene scores about 11
+    assert (
+        answer["mean"]["psnr"] > 16
+    )  # drawn from a quarter-size scene at full size; a misplaced scene scores about 11
     assert "LPIPS left out" in result.stderr or "lpips" in answer["mean"]
     assert len(list((tmp_path / "pairs").iterdir())) == 2
 
 
 def test_view_serves_the_scene_on_this_machine_only(known_scene, tmp_path):
     command = [sys.executable, "-c", "from sparse3d.cli import main; main()", "view", str(known_scene), "--port", "0"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
     try:
         assert process.stdout is not None
         lines: list[str] = []

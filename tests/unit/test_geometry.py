@@ -33,7 +33,9 @@ def test_quaternions_survive_the_round_trip_through_matrices():
 
 def test_a_quarter_turn_about_z_takes_x_to_y():
     quat = torch.tensor([math.cos(math.pi / 4), 0, 0, math.sin(math.pi / 4)])
-    torch.testing.assert_close(rotation_from_quat(quat) @ torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        rotation_from_quat(quat) @ torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), atol=1e-6, rtol=0
+    )
 
 
 def test_inverse_of_rigid_transforms():
@@ -48,7 +50,9 @@ def test_rays_and_projection_are_inverse():
     points = pixel_rays(K, 30, 40) * 3.0
     pixels, depth = project(points.reshape(-1, 3), torch.eye(4), K)
     assert torch.allclose(depth, torch.tensor(3.0))
-    torch.testing.assert_close(pixels.reshape(30, 40, 2)[4, 7], torch.tensor([7.5, 4.5]))  # the centre of column 7, row 4
+    torch.testing.assert_close(
+        pixels.reshape(30, 40, 2)[4, 7], torch.tensor([7.5, 4.5])
+    )  # the centre of column 7, row 4
 
 
 def test_resizing_keeps_what_a_pixel_sees():

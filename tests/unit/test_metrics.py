@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -105,11 +106,22 @@ def test_alignment_needs_two_places():
 
 def vgg_weights() -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    widths = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256), 17: (256, 512)}
+    widths = {
+        0: (3, 64),
+        2: (64, 64),
+        5: (64, 128),
+        7: (128, 128),
+        10: (128, 256),
+        12: (256, 256),
+        14: (256, 256),
+        17: (256, 512),
+    }
     widths |= {i: (512, 512) for i in (19, 21, 24, 26, 28)}
     weights = {}
     for index, (inputs, outputs) in widths.items():
-        weights[f"features.{index}.weight"] = torch.randn(outputs, inputs, 3, 3, generator=generator) * (2 / (9 * inputs)) ** 0.5
+        weights[f"features.{index}.weight"] = (
+            torch.randn(outputs, inputs, 3, 3, generator=generator) * (2 / (9 * inputs)) ** 0.5
+        )
         weights[f"features.{index}.bias"] = 0.1 * torch.randn(outputs, generator=generator)
     return weights
 
@@ -126,7 +138,7 @@ def test_lpips_follows_its_definition(tmp_path, monkeypatch):
 
     layers: list[torch.nn.Module] = []
     for block in ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512), (512, 512, 512, 512)):
-        for inputs, outputs in zip(block, block[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(block):
             layers += [torch.nn.Conv2d(inputs, outputs, 3, padding=1), torch.nn.ReLU()]
         layers.append(torch.nn.MaxPool2d(2))
     features = torch.nn.Sequential(*layers)

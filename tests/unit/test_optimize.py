@@ -65,7 +65,10 @@ def test_fitting_draws_the_photos_better():
         if event.kind == "step":
             losses.append(event.values["loss"])
 
-    fitted = fit(replace(CONFIG, steps=200, dropout=0.0, opacity_decay=1.0, means_lr=1e-2, means_lr_final=1e-3), progress=StageReporter("optimize", listen))
+    fitted = fit(
+        replace(CONFIG, steps=200, dropout=0.0, opacity_decay=1.0, means_lr=1e-2, means_lr_final=1e-3),
+        progress=StageReporter("optimize", listen),
+    )
     assert losses[-1] < 0.6 * losses[0]
     assert fitted.sh.shape[1] == 4 and 0 < len(fitted) <= 60
 
@@ -115,14 +118,18 @@ def test_time_limit_stops_and_says_so():
 
 def test_nothing_to_optimize_is_said():
     posed, _ = textured_plane(24, 32)
-    empty = Gaussians(*(getattr(some_gaussians(), name)[:0] for name in ("means", "quats", "log_scales", "logit_opacities", "sh")))
+    empty = Gaussians(
+        *(getattr(some_gaussians(), name)[:0] for name in ("means", "quats", "log_scales", "logit_opacities", "sh"))
+    )
     with pytest.raises(UserError, match="nothing to optimize"):
         optimize(empty, posed.views, CONFIG, rasterize, generator=torch.Generator(), progress=StageReporter("optimize"))
 
 
 def test_background_colours():
     posed, _ = textured_plane(24, 32)
-    assert background_color(posed.views, "white").tolist() == [1, 1, 1] and background_color(posed.views, "black").tolist() == [0, 0, 0]
+    assert background_color(posed.views, "white").tolist() == [1, 1, 1] and background_color(
+        posed.views, "black"
+    ).tolist() == [0, 0, 0]
     expected = sum(view.image.mean(dim=(1, 2)) for view in posed.views) / 3
     torch.testing.assert_close(background_color(posed.views, "mean"), expected)
 
@@ -138,7 +145,9 @@ def test_parameters_keep_their_adam_state_through_growth():
     torch.testing.assert_close(grown[:5], moment)
     assert (grown[5:] == 0).all()
     parameters.overwrite(torch.tensor([1]), {"means": torch.full((1, 3), 9.0)})
-    assert (parameters.tensors["means"][1] == 9).all() and (parameters.adam.state[parameters.tensors["means"]]["exp_avg"][1] == 0).all()
+    assert (parameters.tensors["means"][1] == 9).all() and (
+        parameters.adam.state[parameters.tensors["means"]]["exp_avg"][1] == 0
+    ).all()
     (parameters.tensors["means"].sum() * 2).backward()
     parameters.adam.step()
     assert torch.isfinite(parameters.tensors["means"]).all()

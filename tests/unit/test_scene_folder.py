@@ -43,7 +43,11 @@ def test_views_come_back_as_they_were(tmp_path):
     posed, _ = textured_plane(12, 16)
     first, second, third = posed.views
     mask = torch.rand(12, 16) > 0.5
-    views = (type(first)("a/x.jpg", first.image, first.K, first.c2w, mask), type(second)("b/x.png", second.image, second.K, second.c2w), third)
+    views = (
+        type(first)("a/x.jpg", first.image, first.K, first.c2w, mask),
+        type(second)("b/x.png", second.image, second.K, second.c2w),
+        third,
+    )
     points = Points(torch.rand(3, 3), torch.rand(3, 3), torch.rand(3), (("a/x.jpg", "b/x.png"), (), ("2",)))
     save_views(tmp_path, PosedViews(views, points))
     loaded = load_views(tmp_path)
