@@ -25,7 +25,14 @@ def view(
     from sparse3d.viewer.server import address, open_server
 
     loaded = load_scene(scene)
-    server = open_server(loaded.gaussians, loaded.posed, depths=loaded.depths, host=host, port=port)
+    server = open_server(
+        loaded.gaussians,
+        loaded.posed,
+        depths=loaded.depths,
+        background=loaded.folder.manifest().get("background"),
+        host=host,
+        port=port,
+    )
     if host not in _LOCAL:
         note(f"warning: listening on {host}: everyone who reaches this machine can look at the scene")
     typer.echo(address(server))

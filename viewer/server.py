@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import viser
@@ -50,6 +50,7 @@ def open_server(
     views: PosedViews,
     *,
     depths: Mapping[str, Tensor] | None = None,
+    background: Sequence[float] | None = None,
     host: str = "127.0.0.1",
     port: int = 8080,
     max_gaussians: int = MAX_GAUSSIANS,
@@ -57,13 +58,14 @@ def open_server(
     """A running server of the scene; it serves from its own thread until `stop()`.
 
     The scene tree, in viewer coordinates (`fit_placement`): `/splats/0`, `/splats/1` ... of at most 300k Gaussians,
-    `/cameras/<view>`, `/points` and, hidden at first, `/depth/<view>`. A slash in a view's name is written `%2F`
+    `/cameras/<view>` and, hidden at first, `/points` (unless there are no splats) and `/depth/<view>`. A slash in a view's name is written `%2F`
     there. Any part may be empty.
 
     Args:
         gaussians: N Gaussians, world units; none is fine.
         views: Cameras, photos and sparse points in the same world.
         depths: View name to (h, w) z-depth in world units, 0 where unknown; may be smaller than the view.
+        background: sRGB in [0, 1] of what lies behind the scene, as it was optimized; the page's own white when None.
         host: Address to listen on. Anything but this machine's own lets others in: there is no login.
         port: Port to listen on; the next free one is taken when it is in use, and any free one for 0. See `address`.
         max_gaussians: Draw at most this many, the most visible ones.
@@ -91,7 +93,9 @@ def open_server(
         server.scene.set_up_direction(up_direction(views))
         _add_splats(server, splats)
         _add_cameras(server, views, placement)
-        _add_points(server, views, placement)
+        _add_points(server, views, placement, visible=len(splats) == 0)
+        if background is not None:
+            server.scene.set_background_image(np.full((2, 2, 3), np.round(np.multiply(background, 255)), np.uint8))
         _add_depths(server, clouds)
         _add_panel(server, len(gaussians), len(splats), list(clouds))
         _set_initial_camera(server, views, placement)
@@ -184,7 +188,8 @@ def _fly_on_click(
     fly_to(event.client, view, placement, near)
 
 
-def _add_points(server: viser.ViserServer, views: PosedViews, placement: Placement) -> None:
+def _add_points(server: viser.ViserServer, views: PosedViews, placement: Placement, visible: bool) -> None:
+    # on top of splats the dots hide more than they show
     if len(views.points) == 0:
         return
     server.scene.add_point_cloud(
@@ -195,6 +200,7 @@ def _add_points(server: viser.ViserServer, views: PosedViews, placement: Placeme
         point_shape="circle",
         point_shading="flat",
         precision="float32",
+        visible=visible,
     )
 
 
@@ -217,7 +223,7 @@ def _add_panel(server: viser.ViserServer, gaussian_count: int, drawn_count: int,
         for label, node, there, on in (
             ("Splats", "/splats", drawn_count > 0, True),
             ("Cameras", "/cameras", True, True),
-            ("Points", "/points", server.scene.get_handle_by_name("/points") is not None, True),
+            ("Points", "/points", server.scene.get_handle_by_name("/points") is not None, drawn_count == 0),
             ("Depth", "/depth", bool(depth_names), False),
         ):
             box = server.gui.add_checkbox(label, initial_value=there and on, disabled=not there)

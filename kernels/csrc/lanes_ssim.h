@@ -26,9 +26,9 @@ constexpr int kTaps = 2 * kReach + 1;
 // Gaussian, sigma 1.5, sum of all taps 1: ssim.py, window_mean
 constexpr float kWindow[kReach + 1] = {0.2660117249f,   0.2130055377f,    0.1093606895f,
                                        0.03600077213f, 0.007598758135f, 0.001028380084f};
-constexpr int kWide = 3 * kLossTileWidth + 32;   // floats of a windowed row: a tile and kReach pixels on each side
-constexpr int kLine = kWide + 32;                // the same of a row before the window
-static_assert(kWide % kLanes == 0 && kWide >= 3 * (kLossTileWidth + 2 * kReach), "whole vectors");
+constexpr int kRowFloats = 3 * kLossTileWidth + 32;   // floats of a windowed row: a tile and kReach pixels on each side
+constexpr int kLineFloats = kRowFloats + 32;                // the same of a row before the window
+static_assert(kRowFloats % kLanes == 0 && kRowFloats >= 3 * (kLossTileWidth + 2 * kReach), "whole vectors");
 static_assert(kPlanePad >= 3 * kReach + kLanes, "planes can be read in whole vectors");
 
 struct LossTile {
@@ -50,13 +50,13 @@ inline int whole_vectors(int floats) { return (floats + kLanes - 1) / kLanes * k
 // The window slid down the rows of one tile: along x as a row comes in, along y over the last 11.
 template <int kQuantities>
 struct SlidingWindow {
-    alignas(64) float ring[kTaps][kQuantities][kWide];
+    alignas(64) float ring[kTaps][kQuantities][kRowFloats];
     const float* rows[kTaps];
     int turn = 0;
 
     // Takes the next row: sums around lines[q][3 * kReach + i] for i < floats, or zeros without lines.
-    void push(const float (*lines)[kLine], int floats) {
-        float(*row)[kWide] = ring[turn % kTaps];
+    void push(const float (*lines)[kLineFloats], int floats) {
+        float(*row)[kRowFloats] = ring[turn % kTaps];
         for (int q = 0; q < kQuantities; ++q)
             for (int i = 0; i < floats; i += kLanes) {
                 V sum = {};
@@ -74,7 +74,7 @@ struct SlidingWindow {
 
     // Windowed sum of quantity q in the row that came in kReach rows ago.
     V sum(int q, int i) const {
-        const int at = q * kWide + i;
+        const int at = q * kRowFloats + i;
         V sum = kWindow[0] * load(rows[kReach] + at);
 #pragma GCC unroll 5
         for (int k = 1; k <= kReach; ++k) sum += kWindow[k] * (load(rows[kReach - k] + at) + load(rows[kReach + k] + at));
@@ -100,7 +100,7 @@ void loss_target(const LossTask& task, int64_t begin, int64_t end) {
         const LossTile tile = loss_tile(task, index);
         const LineSpan span = line_span(task, tile.x0 - kReach, tile.x1 + kReach);
         const int floats = whole_vectors(3 * (tile.x1 - tile.x0));
-        alignas(64) float lines[2][kLine] = {};  // zero beyond the image
+        alignas(64) float lines[2][kLineFloats] = {};  // zero beyond the image
         SlidingWindow<2> window;
         for (int y = tile.y0 - kReach; y < tile.y1 + kReach; ++y) {
             const bool exists = y >= 0 && y < task.height;
@@ -125,6 +125,17 @@ void loss_target(const LossTask& task, int64_t begin, int64_t end) {
     }
 }
 
+// Sets the colours of pixels whose mask is 0 to 0, NaN too; without a branch, which a ragged mask would make costly.
+inline void clear_masked(const uint8_t* mask, int pixels, float* colors) {
+    for (int pixel = 0; pixel < pixels; ++pixel) {
+        const uint32_t keep = -static_cast<uint32_t>(mask[pixel] != 0);
+        uint32_t bits[3];
+        __builtin_memcpy(bits, colors + 3 * pixel, sizeof bits);
+        for (int channel = 0; channel < 3; ++channel) bits[channel] &= keep;
+        __builtin_memcpy(colors + 3 * pixel, bits, sizeof bits);
+    }
+}
+
 // d of row y into a line, from span.at on; the rest of the line is left as it is.
 inline void difference_line(const LossTask& task, const LineSpan& span, int y, float* line) {
     const int64_t first = static_cast<int64_t>(y) * task.width + span.first;
@@ -132,15 +143,11 @@ inline void difference_line(const LossTask& task, const LineSpan& span, int y, f
     const float* const target = task.target + 3 * first;
     float* const d = line + span.at;
     for (int i = 0; i < 3 * span.pixels; ++i) d[i] = image[i] - target[i];
-    if (task.mask == nullptr) return;
-    for (int pixel = 0; pixel < span.pixels; ++pixel) {
-        const bool counts = task.mask[first + pixel] != 0;
-        for (int channel = 0; channel < 3; ++channel) d[3 * pixel + channel] = counts ? d[3 * pixel + channel] : 0.0f;
-    }
+    if (task.mask != nullptr) clear_masked(task.mask + first, span.pixels, d);
 }
 
 // d, d^2 and y d of row y into lines, as difference_line.
-inline void product_lines(const LossTask& task, const LineSpan& span, int y, float (*lines)[kLine]) {
+inline void product_lines(const LossTask& task, const LineSpan& span, int y, float (*lines)[kLineFloats]) {
     difference_line(task, span, y, lines[0]);
     const float* const target = task.target + 3 * (static_cast<int64_t>(y) * task.width + span.first);
     float *const d = lines[0] + span.at, *const dd = lines[1] + span.at, *const yd = lines[2] + span.at;
@@ -166,7 +173,7 @@ inline double sum_of_sizes(const float* line, int floats) {
 
 // The gradient in row y of a tile, where the slopes windowed by mean(d), mean(d^2) (twice it) and mean(y d) are given:
 // that of 1 - SSIM is the first + d times the second + y times the third, since the window is symmetric.
-inline void gradient_row(const LossTask& task, const LossTile& tile, int y, const float (*slopes)[kWide]) {
+inline void gradient_row(const LossTask& task, const LossTile& tile, int y, const float (*slopes)[kRowFloats]) {
     const int64_t first = static_cast<int64_t>(y) * task.width + tile.x0;
     const float* const image = task.image + 3 * first;
     const float* const target = task.target + 3 * first;
@@ -177,17 +184,13 @@ inline void gradient_row(const LossTask& task, const LossTile& tile, int y, cons
         const float sign = d > 0.0f ? 1.0f : (d < 0.0f ? -1.0f : 0.0f);
         gradient[i] = task.l1_scale * sign + task.ssim_scale * (slopes[0][i] + d * slopes[1][i] + target[i] * slopes[2][i]);
     }
-    if (task.mask == nullptr) return;
-    for (int pixel = 0; pixel < pixels; ++pixel) {
-        const bool counts = task.mask[first + pixel] != 0;
-        for (int c = 0; c < 3; ++c) gradient[3 * pixel + c] = counts ? gradient[3 * pixel + c] : 0.0f;
-    }
+    if (task.mask != nullptr) clear_masked(task.mask + first, pixels, gradient);
 }
 
 inline void l1_tile(const LossTask& task, const LossTile& tile, double* sums) {
     const LineSpan span = {tile.x0, tile.x1 - tile.x0, 0};
-    alignas(64) const float no_slopes[3][kWide] = {};
-    alignas(64) float line[kLine];
+    alignas(64) const float no_slopes[3][kRowFloats] = {};
+    alignas(64) float line[kLineFloats];
     sums[0] = sums[1] = 0.0;
     for (int y = tile.y0; y < tile.y1; ++y) {
         difference_line(task, span, y, line);
@@ -210,14 +213,14 @@ void loss(const LossTask& task, int64_t begin, int64_t end) {
         const int pixels = tile.x1 - tile.x0;
         const int floats = whole_vectors(3 * pixels), wide = whole_vectors(3 * (pixels + 2 * around));
         const LineSpan span = line_span(task, tile.x0 - around - kReach, tile.x1 + around + kReach);
-        alignas(64) int32_t in_tile[kWide], in_image[kWide];  // Masks of the floats of a windowed row
+        alignas(64) int32_t in_tile[kRowFloats], in_image[kRowFloats];  // Masks of the floats of a windowed row
         for (int i = 0; i < wide; ++i) {
             const int x = 3 * (tile.x0 - around) + i;
             in_tile[i] = x >= 3 * tile.x0 && x < 3 * tile.x1 ? -1 : 0;
             in_image[i] = x >= 0 && x < 3 * task.width ? -1 : 0;
         }
-        alignas(64) float lines[3][kLine] = {}, slope_lines[3][kLine] = {};  // zero beyond the image
-        alignas(64) float slopes[3][kWide];
+        alignas(64) float lines[3][kLineFloats] = {}, slope_lines[3][kLineFloats] = {};  // zero beyond the image
+        alignas(64) float slopes[3][kRowFloats];
         SlidingWindow<3> window, slope_window;
         sums[0] = sums[1] = 0.0;
         for (int y = tile.y0 - around - kReach; y < tile.y1 + around + kReach; ++y) {

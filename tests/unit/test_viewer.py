@@ -138,7 +138,7 @@ def test_scene_tree(server):
     assert tree["/points"].points.shape == (50, 3)
     assert tree["/depth/left.jpg"].points.shape == (75 * 60, 3)
     assert tree["/depth/sub%2Fmiddle.jpg"].points.shape == (38 * 50, 3)
-    assert {name for name, node in tree.items() if not node.visible} == {"/depth"}
+    assert {name for name, node in tree.items() if not node.visible} == {"/points", "/depth"}
     assert tree["/cameras/left.jpg"].color == PHOTOGRAPHED and tree["/cameras/drawn"].color == GENERATED
     assert tree["/cameras/left.jpg"].image.shape == (120, 160, 3)
     assert widget(server, "Gaussians").value == 200
