@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -53,11 +52,10 @@ def main() -> None:
             name, _, every = entry.partition(":")
             photos = find_photos([DATA / name / "images"])[:: int(every or 1)]
             output = (arguments.output or Path(temporary)) / entry.replace(":", "_")
-            began = time.monotonic()
             config = load_config(arguments.preset, arguments.settings)
             with reporter() as report:
                 result = recon(photos, output, config, holdout=arguments.holdout, report=report)
-            minutes = (time.monotonic() - began) / 60
+            minutes = sum(result.seconds.values()) / 60  # of the stages, also of those that an earlier run did
             posed = load_scene(output).posed
             model = read_model(DATA / name / "sparse" / "0")
             truth = torch.linalg.inv(model.w2c[[model.names.index(view) for view in posed.names]].double())

@@ -19,7 +19,7 @@ def said(result) -> str:
     return " ".join(result.output.split())
 
 
-def refused(result, *words: str) -> None:
+def assert_refused(result, *words: str) -> None:
     """Exit code 2, one paragraph with these words, no traceback."""
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
@@ -28,17 +28,17 @@ def refused(result, *words: str) -> None:
 
 
 def test_no_such_folder(run, photos, tmp_path):
-    refused(run("recon", tmp_path / "nothing", "-o", tmp_path / "out"), "nothing")
+    assert_refused(run("recon", tmp_path / "nothing", "-o", tmp_path / "out"), "nothing")
     assert not (tmp_path / "out").exists()
 
 
 def test_empty_folder(run, tmp_path):
     (tmp_path / "empty").mkdir()
-    refused(run("recon", tmp_path / "empty", "-o", tmp_path / "out"), ".jpg, .jpeg, .png", "holds nothing")
+    assert_refused(run("recon", tmp_path / "empty", "-o", tmp_path / "out"), ".jpg, .jpeg, .png", "holds nothing")
 
 
 def test_one_photo_points_to_hallucinate(run, photos, tmp_path):
-    refused(
+    assert_refused(
         run("recon", photos / "room_01.jpg", "-o", tmp_path / "out"),
         "at least 2 photos",
         "sparse3d hallucinate --single room_01.jpg",
@@ -65,7 +65,7 @@ def test_a_corrupt_photo_is_skipped_with_a_warning(run, with_a_corrupt_one, tmp_
 
 
 def test_a_corrupt_photo_stops_a_strict_run(run, with_a_corrupt_one, tmp_path):
-    refused(run("recon", with_a_corrupt_one, "-o", tmp_path / "out", *SMALL, "--strict"), "broken.jpg")
+    assert_refused(run("recon", with_a_corrupt_one, "-o", tmp_path / "out", *SMALL, "--strict"), "broken.jpg")
 
 
 def test_photos_that_do_not_overlap(run, tmp_path):
@@ -74,7 +74,7 @@ def test_photos_that_do_not_overlap(run, tmp_path):
     for index in range(3):
         small = torch.rand(1, 3, 24, 32, generator=generator)
         write_image(folder / f"{index}.png", torch.nn.functional.interpolate(small, (192, 256), mode="bicubic")[0])
-    refused(
+    assert_refused(
         run("recon", folder, "-o", tmp_path / "out", *SMALL), "no two of the 3 photos", "overlap by half", "--poses"
     )
 
@@ -85,7 +85,9 @@ def test_known_cameras_that_name_missing_photos(run, photos, repository, tmp_pat
     for name in ("room_02.jpg", "room_03.jpg"):
         shutil.copy(photos / name, folder)
     cameras = repository / "examples" / "ground_truth" / "transforms.json"
-    refused(run("recon", folder, "-o", tmp_path / "strict", *SMALL, "--poses", cameras, "--strict"), "room_01.jpg")
+    assert_refused(
+        run("recon", folder, "-o", tmp_path / "strict", *SMALL, "--poses", cameras, "--strict"), "room_01.jpg"
+    )
     result = run("recon", folder, "-o", tmp_path / "out", *SMALL, "--poses", cameras, "--set", "optimize.steps=2")
     assert result.exit_code == 0, result.output
     assert "room_01.jpg" in result.output
@@ -93,16 +95,16 @@ def test_known_cameras_that_name_missing_photos(run, photos, repository, tmp_pat
     other.mkdir()
     for index in (1, 2):
         shutil.copy(photos / f"room_0{index}.jpg", other / f"my_{index}.jpg")
-    refused(run("recon", other, "-o", tmp_path / "none", *SMALL, "--poses", cameras), "my_1.jpg")
+    assert_refused(run("recon", other, "-o", tmp_path / "none", *SMALL, "--poses", cameras), "my_1.jpg")
 
 
 def test_missing_camera_file(run, photos, tmp_path):
-    refused(run("recon", photos, "-o", tmp_path / "out", "--poses", tmp_path / "no.json"), "no.json")
+    assert_refused(run("recon", photos, "-o", tmp_path / "out", "--poses", tmp_path / "no.json"), "no.json")
 
 
 def test_output_that_cannot_be_written(run, photos, tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    refused(run("recon", photos, "-o", tmp_path / "file" / "scene"), "cannot write to", "-o")
+    assert_refused(run("recon", photos, "-o", tmp_path / "file" / "scene"), "cannot write to", "-o")
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
@@ -110,12 +112,12 @@ def test_output_that_cannot_be_written(run, photos, tmp_path):
 def test_output_without_permission(run, photos, tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
-    refused(run("recon", photos, "-o", locked / "scene"), "cannot write to", "-o")
+    assert_refused(run("recon", photos, "-o", locked / "scene"), "cannot write to", "-o")
 
 
 def test_output_that_holds_something_else(run, photos, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    refused(run("recon", photos, "-o", tmp_path), "holds other files", "thesis.tex")
+    assert_refused(run("recon", photos, "-o", tmp_path), "holds other files", "thesis.tex")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -130,42 +132,42 @@ def test_scene_of_a_newer_version(run, photos, tmp_path):
         ("eval", scene),
         ("render", scene, "--path", "orbit"),
     ):
-        refused(run(*command), f"format {FORMAT + 1}", "sparse3d 9.9", "pip install -U sparse3d")
+        assert_refused(run(*command), f"format {FORMAT + 1}", "sparse3d 9.9", "pip install -U sparse3d")
     assert (scene / "scene.json").read_bytes() == before
 
 
 def test_not_a_scene_and_not_finished(run, tmp_path):
-    refused(run("view", tmp_path), "is not a scene folder", "sparse3d recon")
+    assert_refused(run("view", tmp_path), "is not a scene folder", "sparse3d recon")
     SceneFolder.create(tmp_path / "new").update({"format": FORMAT})
-    refused(run("view", tmp_path / "new"), "is not finished")
+    assert_refused(run("view", tmp_path / "new"), "is not finished")
 
 
 def test_two_runs_in_one_folder(run, photos, tmp_path):
     folder = SceneFolder.create(tmp_path / "scene")
     with folder.locked():
-        refused(run("recon", photos, "-o", tmp_path / "scene", *SMALL), "another sparse3d run")
+        assert_refused(run("recon", photos, "-o", tmp_path / "scene", *SMALL), "another sparse3d run")
 
 
 def test_holdout_that_leaves_too_little(run, photos, tmp_path, repository):
     cameras = repository / "examples" / "ground_truth" / "transforms.json"
-    refused(
+    assert_refused(
         run("recon", photos, "-o", tmp_path / "out", *SMALL, "--poses", cameras, "--holdout", "1"),
         "leaves 0 of 8 views",
     )
 
 
 def test_wrong_settings_stop_before_any_work(run, photos, tmp_path):
-    refused(run("recon", photos, "-o", tmp_path / "a", "--set", "optimize.step=5"), "did you mean 'steps'")
-    refused(run("recon", photos, "-o", tmp_path / "b", "--preset", "fst"), "did you mean 'fast'")
-    refused(run("recon", photos, "-o", tmp_path / "c", "--renderer", "vulkan"), "auto, gsplat, cpu, reference")
+    assert_refused(run("recon", photos, "-o", tmp_path / "a", "--set", "optimize.step=5"), "did you mean 'steps'")
+    assert_refused(run("recon", photos, "-o", tmp_path / "b", "--preset", "fst"), "did you mean 'fast'")
+    assert_refused(run("recon", photos, "-o", tmp_path / "c", "--renderer", "vulkan"), "auto, gsplat, cpu, reference")
     assert not any((tmp_path / name).exists() for name in "abc")
 
 
 def test_render_needs_one_way(run, known_scene, tmp_path):
-    refused(run("render", known_scene, "-o", tmp_path / "o"), "--camera FILE and --path orbit")
-    refused(run("render", known_scene, "--path", "helix", "-o", tmp_path / "o"), "choose orbit")
+    assert_refused(run("render", known_scene, "-o", tmp_path / "o"), "--camera FILE and --path orbit")
+    assert_refused(run("render", known_scene, "--path", "helix", "-o", tmp_path / "o"), "choose orbit")
 
 
 def test_eval_needs_held_out_views(run, known_scene, photos):
-    refused(run("eval", known_scene), "has no held-out views", "--holdout 8")
-    refused(run("eval", known_scene, "--photos", photos), "--photos and --poses together")
+    assert_refused(run("eval", known_scene), "has no held-out views", "--holdout 8")
+    assert_refused(run("eval", known_scene, "--photos", photos), "--photos and --poses together")

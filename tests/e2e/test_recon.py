@@ -10,6 +10,7 @@ import torch
 from support.commands import SMALL
 
 from sparse3d.io._pycolmap import pycolmap
+from sparse3d.io.images import read_image
 from sparse3d.io.load import load_scene
 from sparse3d.io.nerfstudio import read_transforms
 from sparse3d.metrics.pose import pose_errors
@@ -86,3 +87,20 @@ def test_a_changed_setting_redoes_only_what_follows(scene, photos, run, tmp_path
     assert result.exit_code == 0
     assert "views from an earlier run" in result.stderr and "first Gaussians from an earlier run" in result.stderr
     assert (copy / "scene.ply").read_bytes() != (scene / "scene.ply").read_bytes()
+
+
+def test_a_video_gives_a_scene(photos, run, tmp_path):
+    """The bundled photos as an 8-frame film, each shown for a quarter of a second."""
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    writer = ffmpeg.write_frames(str(tmp_path / "walk.mp4"), (504, 378), fps=24, quality=9, macro_block_size=2)
+    writer.send(None)
+    for path in sorted(photos.glob("*.jpg")):
+        image = read_image(path).image
+        small = torch.nn.functional.interpolate(image[None], (378, 504), mode="area")[0]
+        for _ in range(6):
+            writer.send((small.permute(1, 2, 0) * 255).round().byte().contiguous().numpy())
+    writer.close()
+    result = run("recon", tmp_path / "walk.mp4", "-o", tmp_path / "scene", "--frames", "8", *SMALL, "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["photos"] == 8 and answer["registered"] >= 7
