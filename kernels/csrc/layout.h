@@ -1,5 +1,5 @@
-// Data that the stages of the rasterizer and of the loss hand to one another. Plain structs and constants only: this header is included
-// by the files that are compiled for one instruction set, which must not share inline code (see isa.h).
+// Data that the stages of the rasterizer and of the loss hand to one another. Plain structs and constants only: this
+// header is included by the files that are compiled for one instruction set, which must not share inline code (see isa.h).
 #pragma once
 
 #include <cstdint>
@@ -97,13 +97,13 @@ struct BlendTask {
     float* background_sums;  // (tiles, 3)
 };
 
-// Tiles of the loss: the windowed rows of 48 columns stay in an L1 cache of 48 KiB, and many rows repay the 10 above and
-// below that a tile computes for itself alone.
+// Tiles of the loss: the windowed rows of 48 columns stay in an L1 cache of 48 KiB, and many rows repay the 10 above
+// and below that a tile computes for itself alone.
 constexpr int kLossTileWidth = 48, kLossTileHeight = 128;
 constexpr int kPlanePad = 32;  // floats before and after a row of a plane, which windows and whole vectors reach into
 
-// What the stages of the photometric loss read and write. Images are (H, W, 3); planes are (H, stride) and hold 3 W floats
-// from column kPlanePad on.
+// What the stages of the photometric loss read and write. Images are (H, W, 3); planes are (H, stride) and hold 3 W
+// floats from column kPlanePad on.
 struct LossTask {
     int width, height;
     int64_t stride;

@@ -42,7 +42,8 @@ SsimTarget make_ssim_target(const float* image, int width, int height, int threa
             for (int channel = 0; channel < 3; ++channel) colors[3 * pixel + channel] = image[channel * plane + pixel];
     });
     const LossTask task = make_task(target);
-    parallel_for(tile_count(target), 1, threads, [&](int64_t begin, int64_t end, int) { isa.loss_target(task, begin, end); });
+    parallel_for(tile_count(target), 1, threads,
+                 [&](int64_t begin, int64_t end, int) { isa.loss_target(task, begin, end); });
     return target;
 }
 

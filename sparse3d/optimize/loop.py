@@ -14,7 +14,7 @@ from sparse3d.errors import UserError
 from sparse3d.geometry import scene_extent
 from sparse3d.optimize import mcmc
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
-from sparse3d.optimize.losses import photometric_loss
+from sparse3d.optimize.losses import Target, photometric_loss, prepare_target
 from sparse3d.optimize.parameters import Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
 from sparse3d.progress import StageReporter
@@ -72,7 +72,11 @@ def optimize(
     extent = scene_extent(torch.stack([view.c2w for view in views]))
     parameters = Parameters(gaussians, config, extent)
     background = background_color(views, config.background)
-    sizes = {1: views, 2: tuple(view.resized((view.height + 1) // 2, (view.width + 1) // 2) for view in views)}
+    halves = tuple(view.resized((view.height + 1) // 2, (view.width + 1) // 2) for view in views)
+    sizes = {
+        1: [(view, prepare_target(view.image)) for view in views],
+        2: [(view, prepare_target(view.image)) for view in halves],
+    }
     order: list[int] = []
     first, spent_s = 0, 0.0
     saved = load_checkpoint(checkpoint, key) if checkpoint else None
@@ -87,8 +91,8 @@ def optimize(
     for step in range(first, config.steps):
         if not order:
             order = torch.randperm(len(views), generator=generator).tolist()
-        view = sizes[shrink_at(step, config)][order.pop()]
-        loss = _step(parameters, view, step, config, rasterize, background, extent, generator)
+        view, target = sizes[shrink_at(step, config)][order.pop()]
+        loss = _step(parameters, view, target, step, config, rasterize, background, extent, generator)
         done = step + 1
         if done % _REPORT_EVERY == 0 or done == config.steps:
             progress.step(done, config.steps, loss=loss, gaussians=len(parameters))
@@ -110,6 +114,7 @@ def optimize(
 def _step(
     parameters: Parameters,
     view: View,
+    target: Tensor | Target,
     step: int,
     config: OptimizeConfig,
     rasterize: Rasterizer,
@@ -142,7 +147,7 @@ def _step(
         antialiased=config.antialiased,
         background=background,
     )
-    loss = photometric_loss(rgb[0].permute(2, 0, 1), view.image, config.ssim_weight, view.mask)
+    loss = photometric_loss(rgb.squeeze(0).permute(2, 0, 1), target, config.ssim_weight, view.mask)
     parameters.adam.zero_grad(set_to_none=True)
     loss.backward()
     parameters.adam.step()
@@ -156,10 +161,15 @@ def _step(
 
 
 def _decay_opacities(parameters: Parameters, factor: float) -> None:
-    """Multiplies opacities by a factor below one (Binocular3DGS, arXiv:2410.18822, section 3.3)."""
+    """Multiplies the opacities that took part in the step by a factor below one (Binocular3DGS, arXiv:2410.18822, section 3.3).
+
+    The paper multiplies all of them at each step. With three views that is the same; with fifty, a Gaussian that ten views see
+    would fade five times as fast as they can hold it up.
+    """
     with torch.no_grad():
         logits = parameters.tensors["logit_opacities"]
-        logits.copy_(torch.logit(logits.sigmoid() * factor, eps=1e-7))
+        drawn = logits.grad != 0
+        logits.copy_(torch.where(drawn, torch.logit(logits.sigmoid() * factor, eps=1e-7), logits))
 
 
 def _without_faint(gaussians: Gaussians, opacity: float) -> Gaussians:

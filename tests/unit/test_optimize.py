@@ -103,11 +103,24 @@ def test_checkpoints_of_other_inputs_are_not_used(tmp_path):
     assert [path.name for path in file.parent.iterdir()] == ["checkpoint"]
 
 
-def test_opacity_decay_multiplies(monkeypatch):
-    """With all learning rates at zero only the decay is left: 30 steps of 0.99."""
-    still = {name: 0.0 for name in ("means_lr", "means_lr_final", "scales_lr", "quats_lr", "opacities_lr", "sh_lr")}
-    fitted = fit(replace(CONFIG, opacity_decay=0.99, **(still | {"means_lr": 1e-30, "means_lr_final": 1e-30})))
-    torch.testing.assert_close(fitted.opacities, torch.full((60,), 0.5 * 0.99**30), rtol=1e-4, atol=0)
+def test_opacity_decay_multiplies_what_is_drawn():
+    """With all learning rates at zero only the decay is left: 30 steps of 0.99, and none for what no view sees."""
+    still = {name: 0.0 for name in ("scales_lr", "quats_lr", "opacities_lr", "sh_lr")}
+    config = replace(CONFIG, opacity_decay=0.99, dropout=0.0, means_lr=1e-30, means_lr_final=1e-30, **still)
+    posed, _ = textured_plane(24, 32)
+    start = some_gaussians()
+    start.means[7] = torch.tensor([0.0, 0.0, -5.0])  # behind all cameras
+    fitted = optimize(
+        start,
+        posed.views,
+        config,
+        rasterizer("cpu"),
+        generator=torch.Generator().manual_seed(0),
+        progress=StageReporter("optimize"),
+    )
+    expected = torch.full((60,), 0.5 * 0.99**30)
+    expected[7] = 0.5
+    torch.testing.assert_close(fitted.opacities, expected, rtol=1e-4, atol=0)
 
 
 def test_time_limit_stops_and_says_so():
