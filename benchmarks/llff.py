@@ -38,6 +38,10 @@ DATA = Path(os.environ.get("SPARSE3D_DATA", ROOT.parent / "shared" / "data"))
 
 def load(scene: Path, count: int, size: int) -> tuple[PosedViews, PosedViews]:
     """Training views with the points that two of them see, and test views without any."""
+    if not (scene / "split.json").is_file():
+        raise SystemExit(
+            f"no {scene / 'split.json'}: name a folder with images/, sparse/0 and split.json, or set SPARSE3D_DATA"
+        )
     split = json.loads((scene / "split.json").read_text())
     photos = load_photos(find_photos([scene / "images"]), size, warn=print)
     posed = load_known(scene / "sparse" / "0", photos, warn=print)

@@ -56,6 +56,7 @@ class InitConfig:
     min_score: float = 0.5  # ZNCC below which a pixel has no depth, in [-1, 1]
     consistency: float = 0.03  # relative depth difference at which two views still agree
     stride: int = 2  # one Gaussian per stride x stride swept pixels
+    max_gaussians: int = 250_000  # dense Gaussians at most; with more, the stride is raised
     near: float | None = None  # nearest plane, world units; from the sparse points when left out
     far: float | None = None  # farthest plane, world units; from the sparse points when left out
 
@@ -64,7 +65,7 @@ class InitConfig:
 class OptimizeConfig:
     """Fitting the Gaussians to the views."""
 
-    steps: int = 2000  # one view each
+    steps: int = 1500  # one view each
     coarse: float = 0.5  # share of the steps, the first ones, that are drawn at half the size
     ssim_weight: float = 0.2  # share of D-SSIM in the loss, the rest is L1 (3DGS eq. 7)
     means_lr: float = 1.6e-4  # times the scene extent

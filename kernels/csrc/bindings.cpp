@@ -1,4 +1,4 @@
-// The Python module sparse3d.kernels._cpu. Only kernels/cpu.py and kernels/cpu_loss.py call it: arrays go in as they are
+// The Python module sparse3d.kernels._cpu. Only kernels/cpu*.py call it: arrays go in as they are
 // (.noconvert()) and gradients pass through their torch.autograd.Functions.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -15,6 +15,7 @@
 
 #include "raster.h"
 #include "ssim.h"
+#include "sweep.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -34,6 +35,7 @@ using InStack = In<nb::ndim<3>>;
 using InImages = In<nb::shape<-1, -1, -1, 3>>;
 using InPixels = In<nb::shape<-1, -1, 3>>;
 using InPlanes = In<nb::shape<3, -1, -1>>;
+using InTransfers = nb::ndarray<const double, nb::shape<-1, 3, 4>, nb::c_contig, nb::device::cpu>;
 using InMask = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using OutVector = Out<nb::ndim<1>>;
 using OutRows = Out<nb::ndim<2>>;
@@ -151,6 +153,63 @@ std::pair<double, double> py_photometric_loss(const SsimTarget& target, InPixels
     return {loss.l1, loss.dissimilarity};
 }
 
+void py_zncc_sweep(InRows reference, const std::vector<InRows>& sources, InTransfers transfers, InVector depths,
+                   int window, float noise, OutStack scores, int threads) {
+    const auto grey = [](const char* name, const InRows& image) {
+        const int64_t height = static_cast<int64_t>(image.shape(0)), width = static_cast<int64_t>(image.shape(1));
+        if (width < 1 || height < 1) throw std::invalid_argument(std::string(name) + " has no pixels");
+        if (width > 65536 || height > 65536 || width * height >= int64_t{1} << 31)
+            throw std::invalid_argument(std::string(name) + " is over 65536 pixels on a side or 2^31 in all");
+        return Grey{image.data(), static_cast<int>(width), static_cast<int>(height)};
+    };
+    const Grey view = grey("reference", reference);
+    const int64_t planes = static_cast<int64_t>(depths.shape(0)), count = static_cast<int64_t>(sources.size());
+    check("transfers", transfers, {count, 3, 4});
+    check("scores", scores, {view.height, view.width, planes});
+    if (count < 1) throw std::invalid_argument("no sources");
+    if (planes < 1 || planes > 65536) throw std::invalid_argument("depths must hold 1 to 65536 planes");
+    if (window % 2 == 0 || window < 1 || window > kSweepMostWindow)
+        throw std::invalid_argument("window must be odd, 1 to 11");
+    if (!(noise > 0.0f)) throw std::invalid_argument("noise must be positive");
+    if (threads < 1) throw std::invalid_argument("threads must be at least 1");
+    std::vector<SourceView> views;
+    for (int64_t s = 0; s < count; ++s) {
+        SourceView source = {grey("source", sources[s]), {}, {}};
+        for (int row = 0; row < 3; ++row) {
+            const double* const values = transfers.data() + 12 * s + 4 * row;
+            for (int k = 0; k < 3; ++k) source.turn[3 * row + k] = values[k];
+            source.shift[row] = values[3];
+        }
+        views.push_back(source);
+    }
+    nb::gil_scoped_release unlocked;
+    zncc_sweep(view, views, depths.data(), static_cast<int>(planes), window, noise, scores.data(), threads);
+}
+
+void py_semi_global(InStack costs, InRows guide, float small, float large, float edge_weight, int paths, OutStack total,
+                    int threads) {
+    const int64_t height = static_cast<int64_t>(guide.shape(0)), width = static_cast<int64_t>(guide.shape(1));
+    const int64_t planes = static_cast<int64_t>(costs.shape(2));
+    check("costs", costs, {height, width, planes});
+    check("total", total, {height, width, planes});
+    if (width < 1 || height < 1 || planes < 1) throw std::invalid_argument("costs has no pixels or no planes");
+    if (width > 65536 || height > 65536 || planes > 65536)
+        throw std::invalid_argument("costs may be at most 65536 on a side");
+    if (paths != 4 && paths != 8) throw std::invalid_argument("paths must be 4 or 8");
+    if (threads < 1) throw std::invalid_argument("threads must be at least 1");
+    AggregateTask prices = {};
+    prices.width = static_cast<int>(width);
+    prices.height = static_cast<int>(height);
+    prices.planes = static_cast<int>(planes);
+    prices.costs = costs.data();
+    prices.guide = guide.data();
+    prices.small = small;
+    prices.large = large;
+    prices.edge_weight = edge_weight;
+    nb::gil_scoped_release unlocked;
+    semi_global(prices, paths, total.data(), threads);
+}
+
 }  // namespace
 
 NB_MODULE(_cpu, m) {
@@ -182,6 +241,13 @@ NB_MODULE(_cpu, m) {
           "ssim_weight"_a, "gradient"_a.noconvert().none(), "threads"_a,
           "Mean L1 and mean 1 - SSIM of an image (H, W, 3); sets gradient (H, W, 3), that of (1 - w) L1 + w (1 - SSIM). "
           "1 - SSIM is not computed, and 0, when ssim_weight is 0.");
+    m.def("zncc_sweep", &py_zncc_sweep, "reference"_a.noconvert(), "sources"_a.noconvert(), "transfers"_a.noconvert(),
+          "depths"_a.noconvert(), "window"_a, "noise"_a, "scores"_a.noconvert(), "threads"_a,
+          "Fills scores (H, W, D). transfers is (S, 3, 4): the source sees pixel (u, v) at depth z at homogeneous "
+          "pixel z * transfer[:, :3] (u, v, 1) + transfer[:, 3]. noise is a variance.");
+    m.def("semi_global", &py_semi_global, "costs"_a.noconvert(), "guide"_a.noconvert(), "small"_a, "large"_a,
+          "edge_weight"_a, "paths"_a, "total"_a.noconvert(), "threads"_a,
+          "Sets total (H, W, D) to costs (H, W, D) summed along 4 or 8 paths; the two must not overlap.");
 }
 
 }  // namespace sparse3d

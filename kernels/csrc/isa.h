@@ -6,6 +6,7 @@
 #pragma once
 
 #include "layout.h"
+#include "layout_sweep.h"
 
 namespace sparse3d {
 
@@ -22,6 +23,9 @@ struct Isa {
     // Tiles of the loss, [begin, end): the target's window means; sums and gradient.
     void (*loss_target)(const LossTask&, int64_t begin, int64_t end);
     void (*loss)(const LossTask&, int64_t begin, int64_t end);
+    // Pieces of the plane sweep and lines of semi-global matching, [begin, end), each with its own scratch memory.
+    void (*sweep)(const SweepTask&, int64_t begin, int64_t end, float* scratch);
+    void (*aggregate)(const AggregateTask&, int64_t begin, int64_t end, float* scratch);
 };
 
 extern const Isa isa_scalar;  // baseline of the architecture: SSE2 on x86-64, NEON on aarch64

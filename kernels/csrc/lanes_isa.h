@@ -2,13 +2,16 @@
 #pragma once
 
 #include "isa.h"
+#include "lanes_aggregate.h"
 #include "lanes_blend.h"
 #include "lanes_project.h"
 #include "lanes_ssim.h"
+#include "lanes_sweep.h"
 
 namespace sparse3d {
 
 const Isa SPARSE3D_ISA_SYMBOL = {SPARSE3D_ISA_NAME, project_forward, project_backward, blend_forward,
-                                 blend_backward,    loss_target,     loss};
+                                 blend_backward,    loss_target,     loss,          sweep,
+                                 aggregate};
 
 }  // namespace sparse3d

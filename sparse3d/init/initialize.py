@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
 
 from sparse3d.config import InitConfig
@@ -39,6 +42,12 @@ def initialize(
     progress.start("plane sweep", total=len(views.views))
     maps = estimate_depths(views, config, progress)
     dense = from_depth_maps(maps, config)
+    if len(dense) > config.max_gaussians:
+        stride = math.ceil(config.stride * math.sqrt(len(dense) / config.max_gaussians))
+        progress.note(
+            f"{len(dense)} Gaussians are more than init.max_gaussians = {config.max_gaussians}: stride {stride}"
+        )
+        dense = from_depth_maps(maps, replace(config, stride=stride))
     if len(dense) == 0 and (config.method == "planesweep" or len(sparse) == 0):
         raise UserError(
             "the plane sweep found no depth that matches: the views may not overlap, or the given cameras may not belong to these "

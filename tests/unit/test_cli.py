@@ -58,3 +58,14 @@ def test_missing_extra_says_how_to_install(monkeypatch):
         assert "pip install 'sparse3d[cuda]'" in str(error)
     else:
         raise AssertionError("gsplat was accepted without being importable")
+
+
+def test_ctrl_c_says_that_the_run_can_go_on(monkeypatch, tmp_path):
+    import sparse3d.pipeline
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sparse3d.pipeline, "recon", interrupted)
+    result = CliRunner().invoke(app, ["recon", str(tmp_path), "-o", str(tmp_path / "scene")])
+    assert result.exit_code == 130 and "goes on from there" in result.output

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,12 +9,13 @@ from support.synthetic import textured_plane
 
 from sparse3d.config import InitConfig
 from sparse3d.errors import UserError
-from sparse3d.init.costs import semi_global, sweep_depths, winner
+from sparse3d.init.costs import sweep_depths, winner
 from sparse3d.init.depthmaps import from_depth_maps
 from sparse3d.init.initialize import initialize
 from sparse3d.init.neighbours import choose_sources, depth_range
 from sparse3d.init.planesweep import estimate_depths
 from sparse3d.init.sfm import from_points, neighbour_distance
+from sparse3d.kernels.sweep import semi_global
 from sparse3d.progress import Event, StageReporter
 from sparse3d.types import Points, PosedViews
 
@@ -109,3 +111,15 @@ def test_nothing_to_start_from_is_said():
     posed, _ = textured_plane()
     with pytest.raises(UserError, match=r"init\.method=planesweep"):
         initialize(posed, InitConfig(method="sfm"), StageReporter("init"))
+
+
+def test_too_many_gaussians_raise_the_stride():
+    posed, _ = textured_plane()
+    config = replace(CONFIG, method="planesweep")
+    many, _ = initialize(posed, config, StageReporter("init"))
+    events: list[Event] = []
+    limit = len(many) // 2
+    few, _ = initialize(posed, replace(config, max_gaussians=limit), StageReporter("init", events.append))
+    assert 0 < len(few) <= 1.1 * limit  # blocks at the border are not all full
+    assert few.log_scales.mean() > many.log_scales.mean()  # wider apart, so wider
+    assert any("init.max_gaussians" in event.message for event in events)

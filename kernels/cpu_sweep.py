@@ -1,0 +1,113 @@
+"""Plane sweep and semi-global matching in C++, as sweep.py means them.
+
+Chosen, forced and threaded as the rasterizer in cpu.py. Results are (D, H, W) in shape and (H, W, D) in memory, in
+which both functions work, so that nothing is copied between them. Sources are sampled from 16-bit copies: scores are at
+most 2.2e-4 from float64 and 3e-6 in the median, as those of sweep.py in float32 (tests/parity/test_sweep_kernels.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sparse3d.kernels.sweep import EDGE_WEIGHT, NOISE, plane_transfer
+
+
+def zncc_sweep(
+    reference: Tensor,
+    K: Tensor,
+    sources: Sequence[Tensor],
+    source_Ks: Tensor,
+    reference_to_sources: Tensor,
+    depths: Tensor,
+    window: int,
+) -> Tensor:
+    """`sparse3d.kernels.sweep.zncc_sweep`, without gradients and without storing the warped sources.
+
+    Args:
+        reference: (H, W) grey in [0, 1]. All tensors are float32 on the CPU.
+        K: (3, 3) of `reference`, pixels.
+        sources: S of (Hs, Ws) grey, each of its own size.
+        source_Ks: (S, 3, 3) of `sources`, pixels.
+        reference_to_sources: (S, 4, 4) camera axes of the one to those of the others.
+        depths: (D,) world units.
+        window: Side in pixels, odd, 1 to 11.
+
+    Returns:
+        (D, H, W) in [-1, 1]; -1 where no source sees the pixel at that depth.
+
+    Raises:
+        ValueError: a tensor has another shape, type or device, an image holds infinity or NaN, or the window is out of
+            its range.
+    """
+    from sparse3d.kernels import _cpu
+
+    _check("reference", reference, "H W")
+    _check("K", K, "3 3")
+    for index, source in enumerate(sources):
+        _check(f"sources[{index}]", source, "Hs Ws")
+    if len(sources) == 0:
+        raise ValueError("sources is empty, needed at least one image to compare with")
+    _check("source_Ks", source_Ks, f"{len(sources)} 3 3")
+    _check("reference_to_sources", reference_to_sources, f"{len(sources)} 4 4")
+    _check("depths", depths, "D")
+    if window % 2 == 0 or not 1 <= window <= 11:
+        raise ValueError(f"window is {window}, needed an odd number of pixels from 1 to 11")
+    turn, shift = plane_transfer(K.double(), source_Ks.double(), reference_to_sources.double())
+    scores = torch.empty(*reference.shape, len(depths))
+    _cpu.zncc_sweep(
+        reference.detach().contiguous(),
+        [source.detach().contiguous() for source in sources],
+        torch.cat([turn, shift[..., None]], dim=-1).detach().contiguous(),
+        depths.detach().contiguous(),
+        window,
+        NOISE**2,
+        scores,
+        torch.get_num_threads(),
+    )
+    return scores.permute(2, 0, 1)
+
+
+def semi_global(costs: Tensor, guide: Tensor, small: float = 0.08, large: float = 0.6, paths: int = 8) -> Tensor:
+    """`sparse3d.kernels.sweep.semi_global`, without gradients.
+
+    Args:
+        costs: (D, H, W), finite. All tensors are float32 on the CPU.
+        guide: (H, W) grey in [0, 1].
+        small, large: In units of `costs`.
+        paths: 4, along rows and columns, or 8, along diagonals too.
+
+    Returns:
+        (D, H, W), the sum over the paths.
+
+    Raises:
+        ValueError: a tensor has another shape, type or device, or `paths` is neither 4 nor 8.
+    """
+    from sparse3d.kernels import _cpu
+
+    _check("costs", costs, "D H W")
+    _check("guide", guide, f"{costs.shape[1]} {costs.shape[2]}")
+    if paths not in (4, 8):
+        raise ValueError(f"paths is {paths}, needed 4 (rows and columns) or 8 (and diagonals)")
+    volume = costs.detach().permute(1, 2, 0).contiguous()
+    total = torch.empty(volume.shape)
+    _cpu.semi_global(
+        volume, guide.detach().contiguous(), small, large, EDGE_WEIGHT, paths, total, torch.get_num_threads()
+    )
+    return total.permute(2, 0, 1)
+
+
+def _check(name: str, tensor: Tensor, shape: str) -> None:
+    """Type, device and shape; a letter in `shape` stands for any size but 0."""
+    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} is {tensor.dtype} on {tensor.device}; the CPU kernels take float32 on the CPU. "
+            "Convert it with .float().cpu(), or use sparse3d.kernels.sweep"
+        )
+    sizes = shape.split()
+    if tensor.ndim != len(sizes) or any(
+        size < 1 or (wanted.isdigit() and size != int(wanted)) for size, wanted in zip(tensor.shape, sizes, strict=True)
+    ):
+        raise ValueError(f"{name} is {tuple(tensor.shape)}, needed ({', '.join(sizes)}), none of them 0")

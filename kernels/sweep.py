@@ -1,0 +1,179 @@
+"""Plane sweep and semi-global matching in PyTorch, any dtype and device: the meaning of cpu_sweep.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NOISE = 1.5 / 255  # standard deviation of a patch that is taken for sensor noise
+EDGE_WEIGHT = 20.0  # how fast an edge of the guide lowers the price of a jump: by half for a step of 1/20 of white
+
+
+def zncc_sweep(
+    reference: Tensor,
+    K: Tensor,
+    sources: Sequence[Tensor],
+    source_Ks: Tensor,
+    reference_to_sources: Tensor,
+    depths: Tensor,
+    window: int,
+) -> Tensor:
+    """Matching score of a view with its sources over depth planes: `best_half` of the `zncc_volume` of each.
+
+    Args:
+        reference: (H, W) grey in [0, 1].
+        K: (3, 3) of `reference`, pixels.
+        sources: S of (Hs, Ws) grey, each of its own size.
+        source_Ks: (S, 3, 3) of `sources`, pixels.
+        reference_to_sources: (S, 4, 4) camera axes of the one to those of the others.
+        depths: (D,) world units.
+        window: Side in pixels, odd.
+
+    Returns:
+        (D, H, W) in [-1, 1]; -1 where no source sees the pixel at that depth.
+    """
+    return best_half(
+        [
+            zncc_volume(reference, K, source, source_K, transform, depths, window)
+            for source, source_K, transform in zip(sources, source_Ks, reference_to_sources, strict=True)
+        ]
+    )
+
+
+def zncc_volume(
+    reference: Tensor,
+    K: Tensor,
+    source: Tensor,
+    source_K: Tensor,
+    reference_to_source: Tensor,
+    depths: Tensor,
+    window: int,
+) -> Tensor:
+    """Zero-mean normalized cross-correlation of a view with one source warped over depth planes.
+
+    Args:
+        reference: (H, W) grey in [0, 1].
+        K: (3, 3) of `reference`, pixels.
+        source: (Hs, Ws) grey.
+        source_K: (3, 3) of `source`, pixels.
+        reference_to_source: (4, 4) camera axes of one to those of the other.
+        depths: (D,) world units.
+        window: Side in pixels, odd.
+
+    Returns:
+        (D, H, W) in [-1, 1]; NaN where the source does not see the pixel at that depth.
+    """
+    height, width = reference.shape
+    v, u = (torch.arange(n, dtype=K.dtype, device=K.device) + 0.5 for n in (height, width))
+    grid = torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)  # (H, W, 2) pixel centres
+    turn, shift = plane_transfer(K, source_K, reference_to_source)
+    turned = F.pad(grid, (0, 1), value=1.0) @ turn.T
+    mean_r = _box(reference, window)
+    var_r = _box(reference**2, window) - mean_r**2
+    size = grid.new_tensor([source.shape[1], source.shape[0]])
+    scores = reference.new_empty(len(depths), height, width)
+    for start in range(0, len(depths), 8):
+        chunk = depths[start : start + 8, None, None, None]
+        homogeneous = chunk * turned + shift
+        z = homogeneous[..., 2:]
+        pixels = homogeneous[..., :2] / z.clamp(min=1e-9)
+        inside = (z[..., 0] > 1e-9) & (pixels > 0).all(-1) & (pixels < size).all(-1)
+        warped = F.grid_sample(
+            source.expand(len(chunk), 1, -1, -1), 2 * pixels / size - 1, padding_mode="border", align_corners=False
+        )[:, 0]
+        mean_s, mean_ss, mean_rs = (_box(x, window) for x in (warped, warped**2, warped * reference))
+        var_s = mean_ss - mean_s**2
+        # noise in the denominator: patches without texture score near 0 instead of at random
+        scale = torch.sqrt((var_r.clamp(min=0) + NOISE**2) * (var_s.clamp(min=0) + NOISE**2))
+        score = (mean_rs - mean_r * mean_s) / scale
+        scores[start : start + 8] = torch.where(inside, score, torch.full_like(score, torch.nan))
+    return scores
+
+
+def plane_transfer(K: Tensor, source_K: Tensor, reference_to_source: Tensor) -> tuple[Tensor, Tensor]:
+    """A, b such that the point at `depth` behind pixel (u, v) is seen by the source at depth * A (u, v, 1) + b.
+
+    Args:
+        K, source_K: (..., 3, 3) pixels.
+        reference_to_source: (..., 4, 4)
+
+    Returns:
+        (..., 3, 3) and (..., 3), homogeneous pixels whose last component is the source's depth.
+    """
+    turn = source_K @ reference_to_source[..., :3, :3] @ torch.linalg.inv(K)
+    return turn, (source_K @ reference_to_source[..., :3, 3:])[..., 0]
+
+
+def best_half(volumes: list[Tensor]) -> Tensor:
+    """Mean score over the better half of the sources that see a pixel, so that an occluded source has no vote.
+
+    Args:
+        volumes: S of (D, H, W), NaN where unseen.
+
+    Returns:
+        (D, H, W); -1 where no source sees the pixel.
+    """
+    stacked = torch.stack(volumes)
+    seen = (~stacked.isnan()).sum(dim=0)
+    stacked = torch.nan_to_num(stacked, nan=-2.0).sort(dim=0, descending=True).values
+    wanted = (seen + 1) // 2
+    use = torch.arange(len(volumes), device=seen.device)[:, None, None, None] < wanted
+    return torch.where(seen > 0, (stacked * use).sum(dim=0) / wanted.clamp(min=1), torch.full_like(stacked[0], -1.0))
+
+
+def semi_global(costs: Tensor, guide: Tensor, small: float = 0.08, large: float = 0.6, paths: int = 8) -> Tensor:
+    """Costs summed along straight paths into each pixel, with a price on depth steps between neighbours.
+
+    Hirschmüller 2008 (doi 10.1109/TPAMI.2007.1166), eq. 13: one plane costs `small` (his P1), more cost `large` (P2),
+    and `large` is lowered where the guide has an edge along the path.
+
+    Args:
+        costs: (D, H, W), finite.
+        guide: (H, W) grey in [0, 1].
+        small, large: In units of `costs`.
+        paths: 4, along rows and columns, or 8, along diagonals too.
+
+    Returns:
+        (D, H, W), the sum over the paths.
+
+    Raises:
+        ValueError: `paths` is neither 4 nor 8.
+    """
+    if paths not in (4, 8):
+        raise ValueError(f"paths is {paths}, needed 4 (rows and columns) or 8 (and diagonals)")
+    volume = costs.permute(1, 2, 0).contiguous()  # (H, W, D)
+    total = torch.zeros_like(volume)
+    for slant in (0,) if paths == 4 else (0, 1, -1):
+        total += _scan(volume, guide, small, large, slant)
+        total += _scan(volume.flip(0), guide.flip(0), small, large, slant).flip(0)
+    across, guide = volume.transpose(0, 1).contiguous(), guide.T
+    total += _scan(across, guide, small, large, 0).transpose(0, 1)
+    total += _scan(across.flip(0), guide.flip(0), small, large, 0).flip(0).transpose(0, 1)
+    return total.permute(2, 0, 1)
+
+
+def _scan(volume: Tensor, guide: Tensor, small: float, large: float, slant: int) -> Tensor:
+    """One path of `semi_global`, from (i - 1, j - slant) to (i, j) of a volume (L, M, D) and guide (L, M)."""
+    result = volume.clone()  # where a path begins, it is the cost
+    here = slice(max(slant, 0), volume.shape[1] + min(slant, 0))
+    there = slice(max(-slant, 0), volume.shape[1] + min(-slant, 0))
+    for i in range(1, len(volume)):
+        before = result[i - 1, there]
+        lowest = before.min(dim=-1, keepdim=True).values
+        stepped = F.pad(before, (1, 1), value=torch.inf)
+        neighbours = torch.minimum(stepped[:, :-2], stepped[:, 2:]) + small
+        edge = (guide[i, here] - guide[i - 1, there]).abs()
+        jump = lowest + torch.clamp(large / (1 + EDGE_WEIGHT * edge), min=small)[:, None]
+        result[i, here] += torch.minimum(torch.minimum(before, neighbours), jump) - lowest
+    return result
+
+
+def _box(images: Tensor, window: int) -> Tensor:
+    """Mean over a window, over fewer pixels at the border. (..., H, W)"""
+    flat = images.reshape(-1, 1, *images.shape[-2:])
+    half = window // 2
+    rows = F.avg_pool2d(flat, (window, 1), stride=1, padding=(half, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, window), stride=1, padding=(0, half), count_include_pad=False).reshape(images.shape)

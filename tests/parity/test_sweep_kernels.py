@@ -1,0 +1,292 @@
+"""The C++ plane sweep and semi-global matching against kernels/sweep.py in float64."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+if os.environ.get("SPARSE3D_PURE"):
+    pytest.skip("SPARSE3D_PURE is set: this install has no compiled kernels", allow_module_level=True)
+
+from sparse3d.geometry import rotation_from_quat
+from sparse3d.kernels import _cpu, cpu, cpu_sweep, sweep
+
+# float32 pixel coordinates (4e-5 of a pixel at column 500), 16-bit source samples and float32 sums against float64.
+# Over 60 seeds of `random_rig` and each instruction set the largest difference is 2.2e-4, and 2.8e-4 of the reference
+# in float32; the largest median is 2.9e-6. (Window 3: 5e-4 and 6.6e-6.) Steps between flat areas: 4.6e-4.
+TOLERANCE = 1e-3
+MEDIAN_TOLERANCE = 2e-5
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Arguments of zncc_sweep."""
+
+    reference: Tensor
+    K: Tensor
+    sources: list[Tensor]
+    source_Ks: Tensor
+    reference_to_sources: Tensor
+    depths: Tensor
+    window: int
+
+    def arguments(self, dtype: torch.dtype = torch.float32) -> tuple:
+        return (
+            self.reference.to(dtype),
+            self.K.to(dtype),
+            [source.to(dtype) for source in self.sources],
+            self.source_Ks.to(dtype),
+            self.reference_to_sources.to(dtype),
+            self.depths.to(dtype),
+            self.window,
+        )
+
+
+def texture(height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Waves of a few pixels up to the size of the image, and noise."""
+    v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    image = torch.full((height, width), 0.5)
+    for _ in range(12):
+        a, b, phase, weight = (torch.rand(4, generator=generator) - 0.5) * torch.tensor([1.6, 1.6, 12.0, 0.4])
+        image += weight * torch.sin(a * u + b * v + phase)
+    return (image + 0.02 * torch.randn(height, width, generator=generator)).clamp(0, 1)
+
+
+def random_rig(
+    seed: int,
+    height: int = 29,
+    width: int = 37,
+    sources: int = 2,
+    planes: int = 33,
+    window: int = 7,
+    sizes: bool = True,
+) -> Rig:
+    """Cameras side by side, each turned a little and, with `sizes`, of its own size; planes from depth 2 to 8."""
+    generator = torch.Generator().manual_seed(seed)
+    transforms, images, Ks = torch.eye(4).repeat(sources, 1, 1), [], []
+    for s in range(sources):
+        grown = (height + 5 * s, width + 3 * s) if sizes else (height, width)
+        images.append(texture(*grown, generator))
+        Ks.append(torch.tensor([[0.9 * grown[1], 0, grown[1] / 2], [0, 0.95 * grown[1], grown[0] / 2], [0, 0, 1]]))
+        turn = torch.cat([torch.ones(1), 0.05 * torch.randn(3, generator=generator)])
+        transforms[s, :3, :3] = rotation_from_quat(turn)
+        transforms[s, :3, 3] = torch.randn(3, generator=generator) * torch.tensor([0.5, 0.2, 0.2])
+    K = torch.tensor([[0.95 * width, 0, width / 2 + 1], [0, 0.9 * width, height / 2], [0, 0, 1]])
+    depths = 1 / torch.linspace(1 / 2, 1 / 8, planes)
+    return Rig(texture(height, width, generator), K, images, torch.stack(Ks), transforms, depths, window)
+
+
+def clear_of_borders(rig: Rig) -> Tensor:
+    """Where rounding cannot decide whether a source sees the pixel. (D, H, W) bool"""
+    height, width = rig.reference.shape
+    v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1).double()
+    clear = torch.ones(len(rig.depths), height, width, dtype=torch.bool)
+    for source, source_K, transform in zip(rig.sources, rig.source_Ks, rig.reference_to_sources, strict=True):
+        to_source = source_K.double() @ transform[:3, :3].double() @ torch.linalg.inv(rig.K.double())
+        seen = rig.depths.double()[:, None, None, None] * (pixels @ to_source.T)
+        seen = seen + source_K.double() @ transform[:3, 3].double()
+        x, y, z = seen.unbind(-1)
+        for distance in (x / z, source.shape[1] - x / z, y / z, source.shape[0] - y / z, z):
+            clear &= distance.abs() > 1e-3
+    return clear
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=_cpu.instruction_sets())
+def isa(request, monkeypatch):
+    monkeypatch.setenv("SPARSE3D_ISA", request.param)
+    assert cpu.instruction_set() == request.param
+    return request.param
+
+
+def assert_sweeps_agree(rig: Rig, tolerance: float = TOLERANCE) -> Tensor:
+    got, want = cpu_sweep.zncc_sweep(*rig.arguments()), sweep.zncc_sweep(*rig.arguments(torch.float64))
+    clear = clear_of_borders(rig)
+    assert clear.double().mean() > 0.99
+    assert got.shape == want.shape and got.isfinite().all()
+    difference = (got - want).abs()[clear]
+    assert difference.max() < tolerance
+    assert difference.median() < MEDIAN_TOLERANCE
+    return got
+
+
+@pytest.mark.parametrize("planes", [2, 33, 128])
+@pytest.mark.parametrize("window", [5, 7])
+@pytest.mark.parametrize("sources", [1, 2, 3, 4])
+def test_scores_match_reference(sources, window, planes, isa):
+    got = assert_sweeps_agree(random_rig(sources, sources=sources, window=window, planes=planes))
+    assert 0.3 < (got > -1).double().mean() <= 1  # the sources see a good part
+
+
+@pytest.mark.parametrize("window", [1, 3, 9, 11])
+def test_other_windows(window, isa):
+    # a window of one pixel has no variance: all scores are 0, and cancellation is all there is
+    assert_sweeps_agree(random_rig(5, window=window))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (8, 100), (70, 5), (65, 131)])
+def test_any_image_size(size, isa):
+    """Smaller than the window, and larger than a tile."""
+    assert_sweeps_agree(random_rig(6, *size, planes=17, window=7))
+
+
+def test_more_sources_than_fit_registers(isa):
+    assert_sweeps_agree(random_rig(7, sources=7))
+
+
+def test_wide_images(isa):
+    assert_sweeps_agree(random_rig(8, height=40, width=500, planes=20))
+
+
+@pytest.mark.parametrize("sources", [1, 3])
+def test_sources_that_see_nothing_have_no_vote(sources, isa):
+    rig = random_rig(9, sources=sources, sizes=False)
+    away = rig.reference_to_sources.clone()
+    away[0] = torch.diag(torch.tensor([-1.0, 1.0, -1.0, 1.0])) @ away[0]  # turned around
+    got = assert_sweeps_agree(replace(rig, reference_to_sources=away))
+    if sources == 1:
+        assert (got == -1).all()
+    else:
+        rest = replace(rig, sources=rig.sources[1:], source_Ks=rig.source_Ks[1:], reference_to_sources=away[1:])
+        assert torch.equal(got, cpu_sweep.zncc_sweep(*rest.arguments()))
+
+
+def test_cameras_behind_some_planes(isa):
+    """A source in the middle of the planes, looking ahead or askew: near planes are behind it."""
+    rig = random_rig(10, planes=64)
+    ahead = rig.reference_to_sources.clone()
+    ahead[:, 2, 3] = torch.tensor([-3.7, -5.1])
+    ahead[1, :3, :3] = rotation_from_quat(torch.tensor([1.0, 0.0, 0.4, 0.1]))
+    got = assert_sweeps_agree(replace(rig, reference_to_sources=ahead))
+    assert (got[rig.depths < 3.0] == -1).double().mean() > 0.5
+
+
+@pytest.mark.parametrize("low, high", [(0.0, 0.0), (0.9, 1.0), (0.0, 1.0)])
+def test_patches_without_texture(low, high, isa):
+    """Steps between flat areas: cancellation in the variance is worst there, and the noise term has to hold it."""
+    rig = random_rig(11, planes=17)
+    flat = [torch.where(image > 0.5, high, low) for image in (rig.reference, *rig.sources)]
+    # an edge is sharper than any texture above, so that the same error of a coordinate does more
+    assert_sweeps_agree(replace(rig, reference=flat[0], sources=flat[1:]), tolerance=2e-3)
+
+
+def test_a_view_of_itself_scores_high(isa):
+    """At the right place patches are equal: ZNCC is var / (var + noise)."""
+    rig = random_rig(12, sources=1, sizes=False)
+    same = replace(rig, sources=[rig.reference], source_Ks=rig.K[None], reference_to_sources=torch.eye(4)[None])
+    got = assert_sweeps_agree(same)
+    patches = torch.nn.functional.unfold(rig.reference[None, None].double(), rig.window)[0]
+    variance = patches.var(dim=0, unbiased=False).reshape(23, 31)
+    expected = variance / (variance + (1.5 / 255) ** 2)
+    torch.testing.assert_close(got[:, 3:-3, 3:-3].double(), expected.expand(33, 23, 31), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("paths", [4, 8])
+@pytest.mark.parametrize(
+    "shape", [(2, 29, 37), (33, 29, 37), (128, 29, 37), (5, 1, 40), (16, 40, 1), (1, 3, 3), (67, 90, 50)]
+)
+def test_semi_global_matches_reference(shape, paths, isa):
+    generator = torch.Generator().manual_seed(0)
+    costs = 2 * torch.rand(shape, generator=generator)
+    guide = texture(*shape[1:], generator)
+    got = cpu_sweep.semi_global(costs, guide, paths=paths)
+    want = sweep.semi_global(costs.double(), guide.double(), paths=paths)
+    # up to 8 paths of at most 2.6 each, in float32: 5x the largest difference seen
+    torch.testing.assert_close(got.double(), want, rtol=0, atol=1.5e-5)
+    got = cpu_sweep.semi_global(costs, guide, small=0.3, large=0.1, paths=paths)  # a jump is never below a step
+    want = sweep.semi_global(costs.double(), guide.double(), small=0.3, large=0.1, paths=paths)
+    torch.testing.assert_close(got.double(), want, rtol=0, atol=1.5e-5)
+
+
+def test_thread_count_changes_no_bit(threads, isa):
+    rig = random_rig(13, height=131, width=150, sources=3, planes=40)
+    results = []
+    for count in (1, 2, 3):
+        threads(count)
+        scores = cpu_sweep.zncc_sweep(*rig.arguments())
+        smooth = [cpu_sweep.semi_global(1 - scores, rig.reference, paths=paths) for paths in (4, 8)]
+        results.append((scores, *smooth))
+    for together in results[1:]:
+        for alone, other in zip(results[0], together, strict=True):
+            assert torch.equal(alone, other)
+
+
+def test_strided_inputs():
+    """Views give what their copies give, and inputs stay as they were."""
+    rig = random_rig(14)
+    strided = replace(rig, reference=rig.reference.T.contiguous().T, sources=[s.T.contiguous().T for s in rig.sources])
+    want = cpu_sweep.zncc_sweep(*rig.arguments())
+    assert torch.equal(cpu_sweep.zncc_sweep(*strided.arguments()), want)
+    costs = (1 - want).contiguous()
+    before = costs.clone()
+    smooth = cpu_sweep.semi_global(costs, rig.reference)
+    assert torch.equal(smooth, cpu_sweep.semi_global(1 - want, rig.reference)) and torch.equal(costs, before)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"reference": torch.zeros(29, 37, dtype=torch.float64)}, "reference is torch.float64"),
+        ({"reference": torch.zeros(1, 29, 37)}, r"reference is \(1, 29, 37\), needed \(H, W\)"),
+        ({"reference": torch.full((29, 37), torch.nan)}, "reference holds infinity or NaN"),
+        ({"K": torch.eye(4)}, r"K is \(4, 4\), needed \(3, 3\)"),
+        ({"sources": [torch.zeros(29, 37)]}, r"source_Ks is \(2, 3, 3\), needed \(1, 3, 3\)"),
+        ({"sources": []}, "sources is empty"),
+        ({"sources": [torch.zeros(29, 37), torch.zeros(0, 37)]}, r"sources\[1\] is \(0, 37\)"),
+        ({"sources": [torch.zeros(29, 37), torch.full((29, 37), torch.inf)]}, "source 1 holds infinity"),
+        ({"reference_to_sources": torch.zeros(2, 3, 4)}, r"reference_to_sources is \(2, 3, 4\), needed \(2, 4, 4\)"),
+        ({"depths": torch.zeros(0)}, r"depths is \(0,\)"),
+        ({"window": 6}, "window is 6"),
+        ({"window": 13}, "window is 13"),
+    ],
+)
+def test_mistakes_of_the_sweep_are_named(change, words):
+    rig = replace(random_rig(0), **change)
+    with pytest.raises(ValueError, match=words):
+        cpu_sweep.zncc_sweep(
+            rig.reference, rig.K, rig.sources, rig.source_Ks, rig.reference_to_sources, rig.depths, rig.window
+        )
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"costs": torch.zeros(4, 3, dtype=torch.float32)}, r"costs is \(4, 3\), needed \(D, H, W\)"),
+        ({"costs": torch.zeros(4, 3, 5, device="meta")}, "costs is torch.float32 on meta"),
+        ({"guide": torch.zeros(5, 3)}, r"guide is \(5, 3\), needed \(3, 5\)"),
+        ({"paths": 6}, "paths is 6"),
+    ],
+)
+def test_mistakes_of_the_matching_are_named(change, words):
+    arguments = {"costs": torch.zeros(4, 3, 5), "guide": torch.zeros(3, 5), **change}
+    with pytest.raises(ValueError, match=words):
+        cpu_sweep.semi_global(**arguments)
+
+
+def test_bindings_convert_nothing():
+    """What would be a silent copy, and lose the result, is a TypeError."""
+    image, transfers, depths = torch.rand(6, 8), torch.eye(3, 4, dtype=torch.float64)[None], torch.ones(2)
+    _cpu.zncc_sweep(image, [image], transfers, depths, 5, 1e-5, torch.empty(6, 8, 2), 1)
+    for wrong in (
+        (image.double(), [image], transfers, depths),
+        (image, [image.double()], transfers, depths),
+        (image, [image], transfers.float(), depths),
+    ):
+        with pytest.raises(TypeError):
+            _cpu.zncc_sweep(*wrong, 5, 1e-5, torch.empty(6, 8, 2), 1)
+    with pytest.raises(TypeError):
+        _cpu.zncc_sweep(image, [image], transfers, depths, 5, 1e-5, torch.empty(2, 6, 8).permute(1, 2, 0), 1)
+    with pytest.raises(ValueError, match="scores is"):
+        _cpu.zncc_sweep(image, [image], transfers, depths, 5, 1e-5, torch.empty(6, 8, 3), 1)
