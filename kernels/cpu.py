@@ -110,7 +110,7 @@ def rasterize(
 
 class _Rasterize(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         means: Tensor,
         quats: Tensor,
@@ -155,7 +155,7 @@ class _Rasterize(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, grad_rgb: Tensor | None, grad_alpha: Tensor | None, grad_depth: Tensor | None, _median: None
     ) -> tuple[Tensor | None, ...]:
         from sparse3d.kernels import _cpu

@@ -71,7 +71,7 @@ class _PhotometricLoss(torch.autograd.Function):
     """The gradient comes with the loss, since nearly every loss is differentiated; `backward` hands it over."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, image: Tensor, target: Target, ssim_weight: float, mask: Tensor | None, keep: bool
     ) -> Tensor:
         from sparse3d.kernels import _cpu
@@ -92,7 +92,7 @@ class _PhotometricLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         if grad_loss != 1:  # as it is for the loss that is differentiated itself
             gradient = gradient * grad_loss

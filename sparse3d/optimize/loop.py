@@ -168,7 +168,8 @@ def _decay_opacities(parameters: Parameters, factor: float) -> None:
     """
     with torch.no_grad():
         logits = parameters.tensors["logit_opacities"]
-        drawn = logits.grad != 0
+        assert logits.grad is not None
+        drawn = logits.grad.bool()
         logits.copy_(torch.where(drawn, torch.logit(logits.sigmoid() * factor, eps=1e-7), logits))
 
 

@@ -107,7 +107,7 @@ def test_opacity_decay_multiplies_what_is_drawn():
     """With all learning rates at zero only the decay is left: 30 steps of 0.99, and none for what no view sees."""
     still = {name: 0.0 for name in ("scales_lr", "quats_lr", "opacities_lr", "sh_lr")}
     config = replace(CONFIG, opacity_decay=0.99, dropout=0.0, means_lr=1e-30, means_lr_final=1e-30, **still)
-    posed, _ = textured_plane(24, 32)
+    posed, _ = textured_plane()  # wide enough that every view sees all but the one behind
     start = some_gaussians()
     start.means[7] = torch.tensor([0.0, 0.0, -5.0])  # behind all cameras
     fitted = optimize(
