@@ -7,6 +7,7 @@ which is `torch.get_num_threads()`.
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,15 +23,18 @@ def available() -> bool:
     return find_spec("sparse3d.kernels._cpu") is not None
 
 
+def compiled() -> Any:
+    """The compiled module. Untyped, for its stub speaks of arrays and DLPack lets it take tensors as they are."""
+    return import_module("sparse3d.kernels._cpu")
+
+
 def instruction_set() -> str:
     """The instruction set in use: "scalar", "avx2" or "avx512".
 
     Raises:
         ValueError: SPARSE3D_ISA names one that does not exist or that this CPU cannot run.
     """
-    from sparse3d.kernels import _cpu
-
-    return _cpu.instruction_set()
+    return str(compiled().instruction_set())
 
 
 def rasterize(
@@ -122,13 +126,11 @@ class _Rasterize(torch.autograd.Function):
         Ks: Tensor,
         settings: tuple[int, int, int, float, float, float, bool, bool],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        from sparse3d.kernels import _cpu
-
         width, height, sh_degree, near_plane, far_plane, eps2d, antialiased, keep = settings
         tensors = [t.detach().contiguous() for t in (means, quats, scales, opacities, colors)]
         shape = (len(viewmats), height, width)
         rgb, alpha, depth, median = (torch.empty(s) for s in ((*shape, 3), shape, shape, shape))
-        ctx.rasterized = _cpu.forward(
+        ctx.rasterized = compiled().forward(
             *tensors[:4],
             tensors[4].flatten(1),
             viewmats.detach().contiguous(),
@@ -158,14 +160,12 @@ class _Rasterize(torch.autograd.Function):
     def backward(
         ctx: Any, grad_rgb: Tensor | None, grad_alpha: Tensor | None, grad_depth: Tensor | None, _median: None
     ) -> tuple[Tensor | None, ...]:
-        from sparse3d.kernels import _cpu
-
         *inputs, viewmats, rgb, alpha, depth = ctx.saved_tensors
         tensors = [t.detach().contiguous() for t in inputs]
         # Not torch.zeros: PyTorch's threads would fill them, and wait busily for each other where others want the cores.
         grads = [torch.empty(t.shape) for t in (*inputs, viewmats)]
         grad_background = torch.empty(3)
-        _cpu.backward(
+        compiled().backward(
             ctx.rasterized,
             *tensors[:4],
             tensors[4].flatten(1),

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sparse3d.kernels.cpu import compiled
+
 
 class Target:
     """A target image with its window means, for many losses against the same one.
@@ -27,13 +29,11 @@ class Target:
         Raises:
             ValueError: the image has another shape, type or device, or no pixels.
         """
-        from sparse3d.kernels import _cpu
-
         _check("target", image, torch.float32)
         if image.ndim != 3 or image.shape[0] != 3:
             raise ValueError(f"target is {tuple(image.shape)}, needed (3, H, W)")
         self.shape = image.shape
-        self.compiled = _cpu.ssim_target(image.detach().contiguous(), torch.get_num_threads())
+        self.compiled = compiled().ssim_target(image.detach().contiguous(), torch.get_num_threads())
 
 
 def photometric_loss(image: Tensor, target: Tensor | Target, ssim_weight: float, mask: Tensor | None = None) -> Tensor:
@@ -71,14 +71,10 @@ class _PhotometricLoss(torch.autograd.Function):
     """The gradient comes with the loss, since nearly every loss is differentiated; `backward` hands it over."""
 
     @staticmethod
-    def forward(
-        ctx: Any, image: Tensor, target: Target, ssim_weight: float, mask: Tensor | None, keep: bool
-    ) -> Tensor:
-        from sparse3d.kernels import _cpu
-
+    def forward(ctx: Any, image: Tensor, target: Target, ssim_weight: float, mask: Tensor | None, keep: bool) -> Tensor:
         pixels = image.detach().permute(1, 2, 0).contiguous()
         gradient = torch.empty(pixels.shape) if keep else None
-        l1, dissimilarity = _cpu.photometric_loss(
+        l1, dissimilarity = compiled().photometric_loss(
             target.compiled,
             pixels,
             None if mask is None else mask.contiguous().view(torch.uint8),

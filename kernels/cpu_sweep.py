@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sparse3d.kernels.cpu import compiled
 from sparse3d.kernels.sweep import EDGE_WEIGHT, NOISE, plane_transfer
 
 
@@ -42,8 +43,6 @@ def zncc_sweep(
         ValueError: a tensor has another shape, type or device, an image holds infinity or NaN, or the window is out of
             its range.
     """
-    from sparse3d.kernels import _cpu
-
     _check("reference", reference, "H W")
     _check("K", K, "3 3")
     for index, source in enumerate(sources):
@@ -57,7 +56,7 @@ def zncc_sweep(
         raise ValueError(f"window is {window}, needed an odd number of pixels from 1 to 11")
     turn, shift = plane_transfer(K.double(), source_Ks.double(), reference_to_sources.double())
     scores = torch.empty(*reference.shape, len(depths))
-    _cpu.zncc_sweep(
+    compiled().zncc_sweep(
         reference.detach().contiguous(),
         [source.detach().contiguous() for source in sources],
         torch.cat([turn, shift[..., None]], dim=-1).detach().contiguous(),
@@ -85,15 +84,13 @@ def semi_global(costs: Tensor, guide: Tensor, small: float = 0.08, large: float 
     Raises:
         ValueError: a tensor has another shape, type or device, or `paths` is neither 4 nor 8.
     """
-    from sparse3d.kernels import _cpu
-
     _check("costs", costs, "D H W")
     _check("guide", guide, f"{costs.shape[1]} {costs.shape[2]}")
     if paths not in (4, 8):
         raise ValueError(f"paths is {paths}, needed 4 (rows and columns) or 8 (and diagonals)")
     volume = costs.detach().permute(1, 2, 0).contiguous()
     total = torch.empty(volume.shape)
-    _cpu.semi_global(
+    compiled().semi_global(
         volume, guide.detach().contiguous(), small, large, EDGE_WEIGHT, paths, total, torch.get_num_threads()
     )
     return total.permute(2, 0, 1)
