@@ -4,7 +4,7 @@
     python benchmarks/llff.py fern fountain fox --views 3 --set optimize.steps=2000 --seeds 3
 
 A scene folder holds images/, a COLMAP model of all of them in sparse/0 and split.json with `test`, `train3`, `train6`, ... Cameras come from
-the full model; sparse points are those that at least two training views see. Nothing else of the test views is used. 1/8
+the full model; sparse points are triangulated anew from the training views alone. Nothing of the test views is used. 1/8
 resolution is 504 px (the originals are 4032 px). Rows are the mean over the test views, and over the seeds.
 """
 
@@ -22,37 +22,45 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from sparse3d.config import Config, load_config
+from sparse3d.geometry import fitted_size
 from sparse3d.init.initialize import initialize
 from sparse3d.io.photos import find_photos, load_photos
 from sparse3d.metrics.lpips import Lpips
 from sparse3d.metrics.protocol import evaluate_views, mean_scores
-from sparse3d.optimize.loop import background_color, optimize
+from sparse3d.optimize.loop import look_of, optimize
 from sparse3d.pose.known import load_known
+from sparse3d.pose.triangulate import triangulate
 from sparse3d.progress import StageReporter
 from sparse3d.render import choose, drawer, rasterizer
-from sparse3d.types import PosedViews
+from sparse3d.types import Points, PosedViews
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SPARSE3D_DATA", ROOT.parent / "shared" / "data"))
 
 
-def load(scene: Path, count: int, size: int) -> tuple[PosedViews, PosedViews]:
-    """Training views with the points that two of them see, and test views without any."""
+FULL_SIZE = 1008  # longer side of the photos that points are triangulated from
+
+
+def load(scene: Path, count: int, size: int, config: Config) -> tuple[PosedViews, PosedViews]:
+    """Training views with points triangulated from them alone, and test views without any."""
     if not (scene / "split.json").is_file():
         raise SystemExit(
             f"no {scene / 'split.json'}: name a folder with images/, sparse/0 and split.json, or set SPARSE3D_DATA"
         )
     split = json.loads((scene / "split.json").read_text())
-    photos = load_photos(find_photos([scene / "images"]), size, warn=print)
+    photos = load_photos(find_photos([scene / "images"]), FULL_SIZE, warn=print)
     posed = load_known(scene / "sparse" / "0", photos, warn=print)
-    names = split[f"train{count}"]
-    training = posed.only(names)
-    return PosedViews(training.views, training.points.seen_by(names, at_least=2)), posed.only(split["test"])
+    full = posed.only(split[f"train{count}"])
+    points = triangulate(full, config.pose, config.seed)
+    small = [view.resized(*fitted_size(view.height, view.width, size)) for view in posed.views]
+    chosen = {name: tuple(view for view in small if view.name in split[name]) for name in (f"train{count}", "test")}
+    return PosedViews(chosen[f"train{count}"], points), PosedViews(chosen["test"], Points.none())
 
 
 def measure(scene: Path, count: int, size: int, config: Config, output: Path | None) -> dict[str, float]:
     """Scores, seconds and Gaussians of one run."""
-    training, test = load(scene, count, size)
+    loading = time.monotonic()
+    training, test = load(scene, count, size, config)
     began = time.monotonic()
     start, _ = initialize(training, config.init, StageReporter("init"))
     initialized = time.monotonic()
@@ -65,15 +73,13 @@ def measure(scene: Path, count: int, size: int, config: Config, output: Path | N
         progress=StageReporter("optimize"),
     )
     ended = time.monotonic()
-    manifest = {
-        "background": background_color(training.views, config.optimize.background).tolist(),
-        "antialiased": config.optimize.antialiased,
-    }
-    scores = mean_scores(evaluate_views(drawer(fitted, manifest, config.renderer), test.views, output, Lpips.find()))
-    first = mean_scores(evaluate_views(drawer(start, manifest, config.renderer), test.views))
+    look = look_of(training.views, config.optimize)
+    scores = mean_scores(evaluate_views(drawer(fitted, look, config.renderer), test.views, output, Lpips.find()))
+    first = mean_scores(evaluate_views(drawer(start, look, config.renderer), test.views))
     return {
         **scores,
         "init psnr": first["psnr"],
+        "load + points s": began - loading,
         "init s": initialized - began,
         "optimize s": ended - initialized,
         "gaussians": len(fitted),

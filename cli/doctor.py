@@ -25,4 +25,4 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print the result a
             )
             typer.echo(f"{check.name:<22} {check.detail}")
     if any(check.required and not check.works for check in found):
-        raise typer.Exit(1)
+        raise typer.Exit(2)

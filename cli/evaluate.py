@@ -24,7 +24,10 @@ def evaluate(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for renders beside photos.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder for renders beside photos; not that of the photos.", show_default=False
+        ),
     ] = None,
     renderer: Renderer = "auto",
     json: Json = False,

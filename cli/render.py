@@ -18,7 +18,11 @@ def render(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("renders"),
     camera: Annotated[
         Path | None,
-        typer.Option(help="transforms.json: each frame is drawn to <stem>.png at its own size.", show_default=False),
+        typer.Option(
+            help="transforms.json: each frame is drawn to <stem>.png at its own size. Or a camera path saved in "
+            "nerfstudio's viewer: 0000.png, ...",
+            show_default=False,
+        ),
     ] = None,
     path: Annotated[
         str | None, typer.Option(help="orbit: a loop through the photographed side of the scene.", show_default=False)

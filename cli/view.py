@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -29,7 +30,7 @@ def view(
         loaded.gaussians,
         loaded.posed,
         depths=loaded.depths,
-        background=loaded.folder.manifest().get("background"),
+        background=loaded.look.background,
         host=host,
         port=port,
     )
@@ -37,5 +38,6 @@ def view(
         note(f"warning: listening on {host}: everyone who reaches this machine can look at the scene")
     typer.echo(address(server))
     note("press Ctrl-C to stop")
-    while True:
-        time.sleep(3600)
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)

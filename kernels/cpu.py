@@ -28,6 +28,34 @@ def compiled() -> Any:
     return import_module("sparse3d.kernels._cpu")
 
 
+def check(name: str, tensor: Tensor, shape: str, dtype: torch.dtype = torch.float32, *, empty: bool = True) -> None:
+    """Holds an argument of a compiled kernel to its type, device and shape.
+
+    Args:
+        name: What a message calls it.
+        tensor: The argument.
+        shape: Its sizes, as "N 4": a letter stands for any size.
+        dtype: Its type.
+        empty: Whether a size may be 0.
+
+    Raises:
+        ValueError: it has another.
+    """
+    if tensor.dtype != dtype or tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} is {tensor.dtype} on {tensor.device}; the CPU kernels take {dtype} on the CPU. "
+            f"Convert it with .to('cpu', {dtype}), or take the kernel's PyTorch form, which runs on any device"
+        )
+    sizes = shape.split()
+    if tensor.ndim != len(sizes) or any(
+        (wanted.isdigit() and size != int(wanted)) or (size == 0 and not empty)
+        for size, wanted in zip(tensor.shape, sizes, strict=True)
+    ):
+        raise ValueError(
+            f"{name} is {tuple(tensor.shape)}, needed ({', '.join(sizes)})" + ("" if empty else ", none of them 0")
+        )
+
+
 def instruction_set() -> str:
     """The instruction set in use: "scalar", "avx2" or "avx512".
 
@@ -87,20 +115,20 @@ def rasterize(
     if sh_degree is not None and not 0 <= sh_degree <= 3:
         raise ValueError(f"sh_degree is {sh_degree}, needed 0 to 3")
     if sh_degree is None:
-        _check("colors", colors, (count, 3))
+        check("colors", colors, f"{count} 3")
     else:
-        _check("colors", colors, (count, None, 3))
+        check("colors", colors, f"{count} C 3")
         if colors.shape[1] < (sh_degree + 1) ** 2:
             raise ValueError(
                 f"colors has {colors.shape[1]} coefficients, sh_degree {sh_degree} needs {(sh_degree + 1) ** 2}"
             )
-    _check("means", means, (count, 3))
-    _check("quats", quats, (count, 4))
-    _check("scales", scales, (count, 3))
-    _check("opacities", opacities, (count,))
-    _check("viewmats", viewmats, (views, 4, 4))
-    _check("Ks", Ks, (views, 3, 3))
-    _check("background", background, (3,))
+    check("means", means, f"{count} 3")
+    check("quats", quats, f"{count} 4")
+    check("scales", scales, f"{count} 3")
+    check("opacities", opacities, f"{count}")
+    check("viewmats", viewmats, f"{views} 4 4")
+    check("Ks", Ks, f"{views} 3 3")
+    check("background", background, "3")
     if not (0 <= width <= 65536 and 0 <= height <= 65536):
         raise ValueError(f"image is {width} x {height}, needed 0 to 65536 pixels on each side")
     if not near_plane > 0:
@@ -181,16 +209,3 @@ class _Rasterize(torch.autograd.Function):
             torch.get_num_threads(),
         )
         return (*grads, grad_background, None, None)
-
-
-def _check(name: str, tensor: Tensor, shape: tuple[int | None, ...]) -> None:
-    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-        raise ValueError(
-            f"{name} is {tensor.dtype} on {tensor.device}; the CPU kernels take float32 on the CPU. "
-            "Convert it with .float().cpu(), or use the renderer 'reference'"
-        )
-    if tensor.ndim != len(shape) or any(
-        want is not None and have != want for have, want in zip(tensor.shape, shape, strict=False)
-    ):
-        wanted = ", ".join("C" if size is None else str(size) for size in shape)
-        raise ValueError(f"{name} is {tuple(tensor.shape)}, needed ({wanted})")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sparse3d.kernels.cpu import compiled
+from sparse3d.kernels.cpu import check, compiled
 
 
 class Target:
@@ -29,9 +29,7 @@ class Target:
         Raises:
             ValueError: the image has another shape, type or device, or no pixels.
         """
-        _check("target", image, torch.float32)
-        if image.ndim != 3 or image.shape[0] != 3:
-            raise ValueError(f"target is {tuple(image.shape)}, needed (3, H, W)")
+        check("target", image, "3 H W")
         self.shape = image.shape
         self.compiled = compiled().ssim_target(image.detach().contiguous(), torch.get_num_threads())
 
@@ -55,13 +53,11 @@ def photometric_loss(image: Tensor, target: Tensor | Target, ssim_weight: float,
         ValueError: a tensor has another shape, type or device, or the weight is out of its range.
     """
     prepared = target if isinstance(target, Target) else Target(target)
-    _check("image", image, torch.float32)
+    check("image", image, "3 H W")
     if image.shape != prepared.shape:
         raise ValueError(f"image is {tuple(image.shape)} and the target {tuple(prepared.shape)}; they must be alike")
     if mask is not None:
-        _check("mask", mask, torch.bool)
-        if mask.shape != image.shape[1:]:
-            raise ValueError(f"mask is {tuple(mask.shape)}, needed {tuple(image.shape[1:])} as the image")
+        check("mask", mask, f"{image.shape[1]} {image.shape[2]}", torch.bool)
     if not 0 <= ssim_weight <= 1:
         raise ValueError(f"ssim_weight is {ssim_weight}, needed 0 to 1")
     return _PhotometricLoss.apply(image, prepared, ssim_weight, mask, torch.is_grad_enabled() and image.requires_grad)
@@ -93,11 +89,3 @@ class _PhotometricLoss(torch.autograd.Function):
         if grad_loss != 1:  # as it is for the loss that is differentiated itself
             gradient = gradient * grad_loss
         return gradient.permute(2, 0, 1), None, None, None, None
-
-
-def _check(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
-    if tensor.dtype != dtype or tensor.device.type != "cpu":
-        raise ValueError(
-            f"{name} is {tensor.dtype} on {tensor.device}; the CPU kernels take {dtype} on the CPU. "
-            f"Convert it with .to('cpu', {dtype})"
-        )

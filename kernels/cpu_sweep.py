@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sparse3d.kernels.cpu import compiled
+from sparse3d.kernels.cpu import check, compiled
 from sparse3d.kernels.sweep import EDGE_WEIGHT, NOISE, plane_transfer
 
 
@@ -43,15 +43,15 @@ def zncc_sweep(
         ValueError: a tensor has another shape, type or device, an image holds infinity or NaN, or the window is out of
             its range.
     """
-    _check("reference", reference, "H W")
-    _check("K", K, "3 3")
+    check("reference", reference, "H W", empty=False)
+    check("K", K, "3 3")
     for index, source in enumerate(sources):
-        _check(f"sources[{index}]", source, "Hs Ws")
+        check(f"sources[{index}]", source, "Hs Ws", empty=False)
     if len(sources) == 0:
         raise ValueError("sources is empty, needed at least one image to compare with")
-    _check("source_Ks", source_Ks, f"{len(sources)} 3 3")
-    _check("reference_to_sources", reference_to_sources, f"{len(sources)} 4 4")
-    _check("depths", depths, "D")
+    check("source_Ks", source_Ks, f"{len(sources)} 3 3")
+    check("reference_to_sources", reference_to_sources, f"{len(sources)} 4 4")
+    check("depths", depths, "D", empty=False)
     if window % 2 == 0 or not 1 <= window <= 11:
         raise ValueError(f"window is {window}, needed an odd number of pixels from 1 to 11")
     turn, shift = plane_transfer(K.double(), source_Ks.double(), reference_to_sources.double())
@@ -84,8 +84,8 @@ def semi_global(costs: Tensor, guide: Tensor, small: float = 0.08, large: float 
     Raises:
         ValueError: a tensor has another shape, type or device, or `paths` is neither 4 nor 8.
     """
-    _check("costs", costs, "D H W")
-    _check("guide", guide, f"{costs.shape[1]} {costs.shape[2]}")
+    check("costs", costs, "D H W", empty=False)
+    check("guide", guide, f"{costs.shape[1]} {costs.shape[2]}")
     if paths not in (4, 8):
         raise ValueError(f"paths is {paths}, needed 4 (rows and columns) or 8 (and diagonals)")
     volume = costs.detach().permute(1, 2, 0).contiguous()
@@ -94,17 +94,3 @@ def semi_global(costs: Tensor, guide: Tensor, small: float = 0.08, large: float 
         volume, guide.detach().contiguous(), small, large, EDGE_WEIGHT, paths, total, torch.get_num_threads()
     )
     return total.permute(2, 0, 1)
-
-
-def _check(name: str, tensor: Tensor, shape: str) -> None:
-    """Type, device and shape; a letter in `shape` stands for any size but 0."""
-    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-        raise ValueError(
-            f"{name} is {tensor.dtype} on {tensor.device}; the CPU kernels take float32 on the CPU. "
-            "Convert it with .float().cpu(), or use sparse3d.kernels.sweep"
-        )
-    sizes = shape.split()
-    if tensor.ndim != len(sizes) or any(
-        size < 1 or (wanted.isdigit() and size != int(wanted)) for size, wanted in zip(tensor.shape, sizes, strict=True)
-    ):
-        raise ValueError(f"{name} is {tuple(tensor.shape)}, needed ({', '.join(sizes)}), none of them 0")

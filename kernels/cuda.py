@@ -30,21 +30,22 @@ def rasterize(
 
     Arguments and results as in `sparse3d.kernels.reference.rasterize`, except:
 
+    - Tensors may be on any device: they are drawn on the current CUDA device and the results come back to the device of
+      `means`, gradients likewise.
     - `median_depth` is NaN everywhere, since gsplat's 3D Gaussians have none. NaN and not 0, which would read as "nothing
       was hit". Draw with the renderer "cpu" or "reference" where the median is needed.
     - gsplat cuts a Gaussian off at 3.33 standard deviations as well as at an alpha of 1/255.
 
     Raises:
-        ValueError: a tensor is not float32 on a CUDA device.
+        ValueError: a tensor is not float32.
     """
     for name, tensor in {
         "means": means, "quats": quats, "scales": scales, "opacities": opacities,
         "colors": colors, "viewmats": viewmats, "Ks": Ks,
     }.items():  # fmt: skip
-        if tensor.dtype != torch.float32 or tensor.device.type != "cuda":
+        if tensor.dtype != torch.float32:
             raise ValueError(
-                f"{name} is {tensor.dtype} on {tensor.device}; gsplat takes float32 on a CUDA device. "
-                "Convert it with .float().cuda(), or use the renderer 'cpu'"
+                f"{name} is {tensor.dtype}; gsplat takes float32. Convert it with .float(), or use the renderer 'reference'"
             )
     shape = (len(viewmats), height, width)
     median_depth = means.new_full(shape, torch.nan)
@@ -53,14 +54,9 @@ def rasterize(
         return Raster(rgb, means.new_zeros(shape), means.new_zeros(shape), median_depth)
     from gsplat import rasterization
 
+    device = _device()
     image, alpha, _ = rasterization(
-        means,
-        quats,
-        scales,
-        opacities,
-        colors,
-        viewmats,
-        Ks,
+        *(tensor.to(device) for tensor in (means, quats, scales, opacities, colors, viewmats, Ks)),
         width,
         height,
         near_plane=near_plane,
@@ -68,8 +64,13 @@ def rasterize(
         eps2d=eps2d,
         sh_degree=sh_degree,
         packed=False,
-        backgrounds=None if background is None else background.to(means).expand(len(viewmats), 3),
+        backgrounds=None if background is None else background.to(device, means.dtype).expand(len(viewmats), 3),
         render_mode="RGB+ED",
         rasterize_mode="antialiased" if antialiased else "classic",
     )
+    image, alpha = image.to(means.device), alpha.to(means.device)
     return Raster(image[..., :3], alpha[..., 0], image[..., 3], median_depth)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device())

@@ -19,6 +19,7 @@ ALPHA_MIN = 1.0 / 255.0  # fainter contributions are skipped
 ALPHA_MAX = 0.999  # keeps the transmittance, and its gradient, above zero
 TRANSMITTANCE_MIN = 1e-4  # a pixel is finished before the Gaussian that would take it to here
 TILE = 16  # pixels; only groups the work, has no effect on the result
+SH_C0 = 0.28209479177387814  # spherical harmonic of degree 0, 1 / (2 sqrt(pi))
 
 
 class Raster(NamedTuple):
@@ -193,7 +194,7 @@ def sh_basis(degree: int, directions: Tensor) -> Tensor:
     if not 0 <= degree <= 3:
         raise ValueError(f"sh_degree is {degree}, needed 0 to 3")
     x, y, z = directions.unbind(-1)
-    values = [torch.full_like(x, 0.28209479177387814)]
+    values = [torch.full_like(x, SH_C0)]
     if degree >= 1:
         values += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
     if degree >= 2:

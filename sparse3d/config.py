@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -48,12 +49,12 @@ class PoseConfig:
 class InitConfig:
     """First Gaussians."""
 
-    method: Literal["auto", "sfm", "planesweep"] = "auto"  # auto: plane sweep, and SfM points where it has none
+    method: Literal["auto", "sfm", "planesweep"] = "auto"  # auto: plane sweep and all SfM points
     max_size: int = 504  # longer side of the images that are swept, pixels
     planes: int = 128  # depth planes, even in inverse depth
     sources: int = 4  # views each view is compared with
-    window: int = 7  # side of the ZNCC window, pixels
-    min_score: float = 0.5  # ZNCC below which a pixel has no depth, in [-1, 1]
+    window: int = 7  # side of the ZNCC window, odd, pixels
+    min_score: float = 0.5  # ZNCC below which a pixel that no other view confirms gives no Gaussian, in [-1, 1]
     consistency: float = 0.03  # relative depth difference at which two views still agree
     stride: int = 2  # one Gaussian per stride x stride swept pixels
     max_gaussians: int = 250_000  # dense Gaussians at most; with more, the stride is raised
@@ -94,6 +95,78 @@ class OptimizeConfig:
 
 
 @dataclass(frozen=True)
+class _Range:
+    """Numbers that a setting may be, ends included unless said otherwise. Infinity and nan are in none."""
+
+    low: float
+    high: float = math.inf
+    low_is_in: bool = True
+    high_is_in: bool = True
+    odd: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = self.low <= value if self.low_is_in else self.low < value
+        below = value <= self.high if self.high_is_in else value < self.high
+        return above and below and value < math.inf and not (self.odd and value % 2 == 0)
+
+    def __str__(self) -> str:
+        low = f"{'at least' if self.low_is_in else 'more than'} {self.low:,}"
+        high = "" if self.high == math.inf else f" and {'at most' if self.high_is_in else 'less than'} {self.high:,}"
+        return f"{'an odd number, ' if self.odd else ''}{low}{high}"
+
+
+_SHARE = _Range(0, 1)
+_COUNT = _Range(1)
+_POSITIVE = _Range(0, low_is_in=False)
+_NOT_NEGATIVE = _Range(0)
+
+_RANGES: dict[str, _Range] = {
+    "photos.max_size": _Range(64),
+    "photos.frames": _Range(2),
+    "pose.max_size": _Range(64),
+    "pose.max_features": _Range(64),
+    "pose.peak_threshold": _POSITIVE,
+    "pose.min_inliers": _COUNT,
+    "pose.init_inliers": _COUNT,
+    "pose.init_angle_deg": _Range(0, 180, high_is_in=False),
+    "pose.resection_inliers": _COUNT,
+    "pose.max_focal_ratio": _Range(1),
+    "init.max_size": _Range(32),
+    "init.planes": _Range(3),  # the least that a parabola between planes needs
+    "init.sources": _COUNT,
+    "init.window": _Range(3, 11, odd=True),  # the compiled sweep's largest is 11
+    "init.min_score": _Range(-1, 1),
+    "init.consistency": _POSITIVE,
+    "init.stride": _COUNT,
+    "init.max_gaussians": _COUNT,
+    "init.near": _POSITIVE,
+    "init.far": _POSITIVE,
+    "optimize.steps": _COUNT,
+    "optimize.coarse": _SHARE,
+    "optimize.ssim_weight": _SHARE,
+    "optimize.means_lr": _POSITIVE,  # not 0, for the rate goes from one to the other by equal factors
+    "optimize.means_lr_final": _POSITIVE,
+    "optimize.scales_lr": _NOT_NEGATIVE,
+    "optimize.quats_lr": _NOT_NEGATIVE,
+    "optimize.opacities_lr": _NOT_NEGATIVE,
+    "optimize.sh_lr": _NOT_NEGATIVE,
+    "optimize.sh_degree": _Range(0, 3),
+    "optimize.sh_interval": _COUNT,
+    "optimize.dropout": _Range(0, 1, high_is_in=False),
+    "optimize.dropout_from": _SHARE,
+    "optimize.opacity_decay": _Range(0, 1, low_is_in=False),
+    "optimize.max_gaussians": _COUNT,
+    "optimize.refine_interval": _COUNT,
+    "optimize.refine_stop": _SHARE,
+    "optimize.noise": _NOT_NEGATIVE,
+    "optimize.prune_opacity": _SHARE,
+    "optimize.checkpoint_interval": _COUNT,
+    "optimize.time_limit_s": _POSITIVE,
+    "seed": _Range(0, 2**31 - 1),  # COLMAP's is a 32-bit integer
+}
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything a run can be told."""
 
@@ -118,7 +191,8 @@ def load_config(preset: str = "balanced", assignments: Sequence[str] = ()) -> Co
         assignments: Each `section.name=value`, value read as YAML, as in `optimize.steps=500`.
 
     Raises:
-        UserError: unknown preset, key or a value of the wrong type; names the file and the nearest valid key.
+        UserError: unknown preset or key, or a value of the wrong type or out of its range; names the file, and the
+            nearest valid key or the allowed range.
     """
     names = preset_names()
     if preset in names:
@@ -140,6 +214,9 @@ def load_config(preset: str = "balanced", assignments: Sequence[str] = ()) -> Co
         for part in reversed(key.strip().split(".")):
             nested = {part: nested}
         config = update(config, nested, "--set")
+    near, far = config.init.near, config.init.far
+    if near is not None and far is not None and near >= far:
+        raise UserError(f"init.near is {near:g} and init.far is {far:g}, needed init.near < init.far")
     return config
 
 
@@ -153,7 +230,7 @@ def update(config: T, values: Mapping[str, Any], source: str, path: str = "") ->
         path: Dotted path of `config` in the whole, for messages.
 
     Raises:
-        UserError: unknown name or wrong type.
+        UserError: unknown name, wrong type, or a number out of its range.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{source}: {path or 'the settings'} needed a mapping of names to values, found {values!r}")
@@ -168,7 +245,7 @@ def update(config: T, values: Mapping[str, Any], source: str, path: str = "") ->
         changes[name] = (
             update(current, value, source, full)
             if dataclasses.is_dataclass(current)
-            else _checked(value, hints[name], f"{source}: {full}")
+            else _in_range(_checked(value, hints[name], f"{source}: {full}"), full, source)
         )
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
 
@@ -203,6 +280,14 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         elif isinstance(value, option) and not (option is int and isinstance(value, bool)):
             return value
     raise UserError(f"{where} is {value!r}, needed {_describe(options)}")
+
+
+def _in_range(value: Any, key: str, source: str) -> Any:
+    """The value when the setting of this dotted name may be it; else an error."""
+    allowed = _RANGES.get(key)
+    if allowed is not None and value is not None and value not in allowed:
+        raise UserError(f"{source}: {key} is {value!r}, needed {allowed}")
+    return value
 
 
 def _describe(options: Sequence[Any]) -> str:

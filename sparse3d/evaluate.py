@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparse3d.errors import UserError
+from sparse3d.io.folders import output_folder
 from sparse3d.io.load import load_scene
 from sparse3d.io.photos import find_photos, load_photos
 from sparse3d.metrics.lpips import Lpips
@@ -45,13 +46,19 @@ def evaluate(
         warn: Called with each warning.
 
     Raises:
-        UserError: nothing to measure on.
+        UserError: nothing to measure on, or the renders cannot be written to `output` or would lie among the photos.
     """
     loaded = load_scene(scene)
     if (photos is None) != (poses is None):
         raise UserError("eval needs --photos and --poses together: the photos, and their cameras in the scene's frame")
     if photos is not None and poses is not None:
-        views = load_known(poses, load_photos(find_photos([photos]), _NO_LIMIT, warn=warn), warn=warn).views
+        files = find_photos([photos])
+        if output is not None and output.resolve() in {file.parent.resolve() for file in files}:
+            raise UserError(
+                f"-o {output} is the folder of the photos, which renders of the same name would replace. Choose another "
+                "folder with -o"
+            )
+        views = load_known(poses, load_photos(files, _NO_LIMIT, warn=warn), minimum=1, warn=warn).views
     else:
         names = set(loaded.folder.manifest().get("held_out", []))
         views = tuple(view for view in loaded.posed.views if view.name in names)
@@ -59,6 +66,8 @@ def evaluate(
             raise UserError(
                 f"{scene} has no held-out views. Give photos with --photos and --poses, or run recon with --holdout 8"
             )
-    draw = drawer(loaded.gaussians, loaded.folder.manifest(), backend)
+    if output is not None:
+        output_folder(output)
+    draw = drawer(loaded.gaussians, loaded.look, backend)
     results = evaluate_views(draw, views, output, Lpips.find())
     return Evaluation(mean_scores(results), results)

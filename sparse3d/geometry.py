@@ -144,3 +144,15 @@ def scene_extent(c2w: Tensor) -> float:
     centres = c2w[:, :3, 3]
     radius = (centres - centres.mean(dim=0)).norm(dim=1).max().item()
     return max(1.1 * radius, 1e-6)
+
+
+def near_plane(c2w: Tensor) -> float:
+    """Distance below which nothing is drawn: a hundredth of the rig's extent, so that it follows the scene's units.
+
+    Args:
+        c2w: (V, 4, 4)
+
+    Returns:
+        World units, above 0.
+    """
+    return 0.01 * scene_extent(c2w)

@@ -5,11 +5,11 @@ Every stage reads what the one before it wrote to disk, so that a resumed run an
 
 from __future__ import annotations
 
-import json
-import time
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,18 +17,20 @@ from sparse3d import __version__
 from sparse3d.config import Config, as_dict
 from sparse3d.errors import UserError
 from sparse3d.init.initialize import initialize
+from sparse3d.io.colmap import find_model
 from sparse3d.io.images import write_depth
 from sparse3d.io.photos import find_photos, load_photos
 from sparse3d.io.ply import read_gaussians, write_gaussians
 from sparse3d.io.publish import publish_cameras, publish_gaussians
-from sparse3d.io.scene import SceneFolder, content_hash, file_hash
+from sparse3d.io.scene import MANIFEST, SceneFolder, content_hash, file_hash
 from sparse3d.io.video import VIDEO_SUFFIXES, extract_frames
 from sparse3d.io.views import file_names, load_views, save_views
-from sparse3d.metrics.protocol import evaluate_views, mean_scores
-from sparse3d.optimize.loop import background_color, optimize
+from sparse3d.metrics.lpips import HOW_TO_GET, Lpips
+from sparse3d.metrics.protocol import Scores, evaluate_views, mean_scores
+from sparse3d.optimize.loop import look_of, optimize
 from sparse3d.pose.estimate import estimate_poses
 from sparse3d.progress import Event, Reporter, StageReporter, silent
-from sparse3d.render import choose, drawer, rasterizer
+from sparse3d.render import Look, choose, drawer, rasterizer
 from sparse3d.report import write_report
 from sparse3d.types import Gaussians, Photo, PosedViews
 
@@ -81,6 +83,8 @@ def recon(
         UserError: something the user can put right. What was finished stays.
     """
     paths = list(inputs) if _is_video(inputs) else find_photos(inputs)
+    if _is_video(inputs) and not inputs[0].is_file():
+        raise UserError(f"there is no video {inputs[0]}")
     if len(paths) == 1 and not _is_video(inputs):
         raise UserError(
             f"recon needs at least 2 photos of one scene, found 1: {paths[0].name}. Add photos that overlap it by half or more; a "
@@ -90,6 +94,7 @@ def recon(
     scene = SceneFolder.create(output)
     log = _Log(report)
     with scene.locked():
+        scene.update({"sparse3d": __version__, "settings": as_dict(config)})
         posed = _pose_stage(scene, paths, config, poses, strict, log)
         names = held_out(posed.names, holdout)
         training = posed.only([name for name in posed.names if name not in set(names)])
@@ -97,27 +102,25 @@ def recon(
             raise UserError(
                 f"--holdout {holdout} leaves {len(training.views)} of {len(posed.views)} views to learn from, needed 2 or more"
             )
-        pose_key = scene.manifest()["stages"][POSE[0]]["key"]
-        init_key = content_hash(INIT, pose_key, as_dict(config)["init"], names)
-        _init_stage(scene, training, config, init_key, log)
+        init_key = content_hash(INIT, scene.facts(POSE[0])["key"], as_dict(config)["init"], names)
+        _init_stage(scene, training, posed.names, config, init_key, log)
         optimize_key = _optimize_key(init_key, config)
         gaussians = _optimize_stage(scene, training, config, optimize_key, log, on_step)
         scores = _finish(scene, posed, gaussians, names, config, log)
-        manifest = scene.manifest()
-    seconds = {name: stage["seconds"] for name, stage in manifest["stages"].items()}
+        stages = scene.manifest()["stages"]
     return Result(
         scene.path,
-        manifest["photos_found"],
+        stages[POSE[0]]["photos_found"],
         len(posed.views),
         len(gaussians),
-        seconds,
+        {name: stage["seconds"] for name, stage in stages.items()},
         scores,
-        tuple(manifest["warnings"]),
+        tuple(warning for stage in stages.values() for warning in stage["warnings"]),
     )
 
 
 class _Log:
-    """Passes events on and keeps the warnings, which belong into the scene too."""
+    """Passes events on and keeps the warnings of each stage, which belong into the scene too."""
 
     def __init__(self, report: Reporter) -> None:
         self.report = report
@@ -130,6 +133,18 @@ class _Log:
 
     def stage(self, name: str) -> StageReporter:
         return StageReporter(name, self)
+
+    def taken(self) -> list[str]:
+        """The warnings since the last call."""
+        warnings, self.warnings = self.warnings, []
+        return warnings
+
+    def skipped(self, scene: SceneFolder, stage: str, progress: StageReporter, message: str) -> None:
+        """Says that a stage was done before, and again what it warned of."""
+        progress.skipped(message)
+        for warning in scene.facts(stage)["warnings"]:
+            progress.warning(warning)
+        self.taken()
 
 
 def _is_video(inputs: Sequence[Path]) -> bool:
@@ -155,16 +170,15 @@ def _pose_stage(
     scene: SceneFolder, paths: Sequence[Path], config: Config, known: Path | None, strict: bool, log: _Log
 ) -> PosedViews:
     progress = log.stage("pose")
-    files = [(path.name, path.stat().st_size, file_hash(path)) for path in paths]
+    files = [_identity(path) for path in paths]
     settings = as_dict(config)
     cameras = None if known is None else _cameras_hash(known)
     key = content_hash(POSE, files, settings["photos"], settings["pose"], cameras, strict, config.seed)
     if scene.is_done(POSE[0], key):
         posed = load_views(scene.stage_path(POSE[0]))
-        progress.skipped(f"{len(posed.views)} views from an earlier run")
-        log.warnings.extend(scene.manifest().get("warnings", []))
+        log.skipped(scene, POSE[0], progress, f"{len(posed.views)} views from an earlier run")
         return posed
-    with scene.write_stage(POSE[0], key) as folder:
+    with scene.write_stage(POSE[0], key) as (folder, facts):
         photos = _load(paths, folder / "frames", config, strict, log)
         posed = estimate_poses(
             photos,
@@ -176,10 +190,17 @@ def _pose_stage(
             progress=progress,
         )
         save_views(folder, posed)
-    sources = [{"name": name, "bytes": size, "sha256": digest} for name, size, digest in files]
-    scene.update({"sparse3d": __version__, "photos": sources, "photos_found": len(photos), "warnings": log.warnings})
+        facts |= {"photos": files, "photos_found": len(photos), "warnings": log.taken()}
     progress.done(f"{len(posed.views)} of {len(photos)} photos placed, {len(posed.points)} points")
     return load_views(scene.stage_path(POSE[0]))
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    """What tells a file from another; one that cannot be opened is left for the loader to warn of."""
+    try:
+        return {"name": path.name, "bytes": path.stat().st_size, "sha256": file_hash(path)}
+    except OSError:
+        return {"name": path.name, "bytes": 0, "sha256": ""}
 
 
 def _cameras_hash(known: Path) -> str:
@@ -188,24 +209,33 @@ def _cameras_hash(known: Path) -> str:
         raise UserError(
             f"--poses {known}: no such file or folder. Give a COLMAP model folder, a transforms.json or a scene folder"
         )
-    files = [known] if known.is_file() else sorted(p for p in known.rglob("*") if p.suffix in (".bin", ".txt", ".json"))
-    return content_hash([(file.name, file_hash(file)) for file in files])
+    if (known / MANIFEST).is_file():
+        return content_hash(SceneFolder.open(known).facts(POSE[0]).get("key"))
+    model = find_model(known)
+    if known.is_file():
+        files = [known]
+    elif model is not None:
+        files = [model / f"{part}{suffix}" for part in ("cameras", "images", "points3D") for suffix in (".bin", ".txt")]
+    else:
+        files = [known / "transforms.json"]
+    return content_hash([(file.name, file_hash(file)) for file in files if file.is_file()])
 
 
-def _init_stage(scene: SceneFolder, training: PosedViews, config: Config, key: str, log: _Log) -> None:
+def _init_stage(
+    scene: SceneFolder, training: PosedViews, names: list[str], config: Config, key: str, log: _Log
+) -> None:
     progress = log.stage("init")
     if scene.is_done(INIT[0], key):
-        progress.skipped("first Gaussians from an earlier run")
+        log.skipped(scene, INIT[0], progress, "first Gaussians from an earlier run")
         return
-    with scene.write_stage(INIT[0], key) as folder:
+    with scene.write_stage(INIT[0], key) as (folder, facts):
         gaussians, maps = initialize(training, config.init, progress)
         write_gaussians(folder / "init.ply", gaussians)
-        stems = file_names(training.names)
+        stems = file_names(names)
         for depth_map in maps:
-            write_depth(
-                folder / "depth" / f"{stems[depth_map.view.name]}.png",
-                torch.where(depth_map.support > 0, depth_map.depth, 0.0),
-            )
+            agreed = torch.where(depth_map.support > 0, depth_map.depth, 0.0)
+            write_depth(folder / "depth" / f"{stems[depth_map.view.name]}.png", agreed)
+        facts |= {"gaussians": len(gaussians), "warnings": log.taken()}
     progress.done(f"{len(gaussians)} Gaussians")
 
 
@@ -227,12 +257,12 @@ def _optimize_stage(
     progress = log.stage("optimize")
     final = scene.stage_path(OPTIMIZE[0]) / "scene.ply"
     if scene.is_done(OPTIMIZE[0], key):
-        progress.skipped("scene from an earlier run")
+        log.skipped(scene, OPTIMIZE[0], progress, "scene from an earlier run")
         return read_gaussians(final)
     checkpoint = scene.path / "stages" / "optimize.checkpoint"
     backend = choose(config.renderer)
     progress.note(f"renderer: {backend}")
-    with scene.write_stage(OPTIMIZE[0], key) as folder:
+    with scene.write_stage(OPTIMIZE[0], key) as (folder, facts):
         fitted = optimize(
             read_gaussians(scene.stage_path(INIT[0]) / "init.ply"),
             training.views,
@@ -244,33 +274,36 @@ def _optimize_stage(
             key=key,
             on_step=on_step,
         )
-        background = background_color(training.views, config.optimize.background).tolist()
         write_gaussians(folder / "scene.ply", fitted)
-        (folder / "background.json").write_text(json.dumps(background))
+        look = asdict(look_of(training.views, config.optimize))
+        facts |= {"gaussians": len(fitted), "renderer": backend, "look": look, "warnings": log.taken()}
     checkpoint.unlink(missing_ok=True)
-    scene.update({"background": background, "antialiased": config.optimize.antialiased, "renderer": backend})
     progress.done(f"{len(fitted)} Gaussians")
     return read_gaussians(final)
 
 
 def _finish(
     scene: SceneFolder, posed: PosedViews, gaussians: Gaussians, names: list[str], config: Config, log: _Log
-) -> dict[str, float] | None:
+) -> Scores | None:
     """What people look at: cameras, scene.ply, depth, scores on held-out views, the report."""
-    began = time.monotonic()
+    scene.update({"published": None, "held_out": names, "scores": None})
     publish_gaussians(scene, gaussians)
     publish_cameras(scene, posed)
-    scene.update({"settings": as_dict(config), "held_out": names, "gaussians": len(gaussians)})
-    draw = drawer(gaussians, scene.manifest(), config.renderer)
+    draw = drawer(gaussians, Look(**scene.facts(OPTIMIZE[0])["look"]), config.renderer)
+    shutil.rmtree(scene.path / "eval", ignore_errors=True)
     scores = None
     if names:
         progress = log.stage("eval")
         progress.start(f"{len(names)} held-out views")
+        lpips = Lpips.find()
+        if lpips is None:
+            progress.note(HOW_TO_GET)
         test = tuple(view for view in posed.views if view.name in set(names))
-        results = evaluate_views(draw, test, scene.path / "eval")
+        results = evaluate_views(draw, test, scene.path / "eval", lpips)
         scores = mean_scores(results)
         scene.update({"scores": {"mean": scores, "views": results}})
         progress.done("  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
     write_report(scene, posed, len(gaussians), draw)
-    log.stage("report").done(f"{scene.path / 'report.html'} ({time.monotonic() - began:.1f} s)")
+    scene.update({"published": scene.keys()})
+    log.stage("report").done(str(scene.path / "report.html"))
     return scores

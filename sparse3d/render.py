@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -103,6 +104,7 @@ def render(
     backend: str = "auto",
     background: Tensor | None = None,
     antialiased: bool = False,
+    near_plane: float = 0.01,
 ) -> Rendering:
     """Draws Gaussians from cameras.
 
@@ -112,6 +114,7 @@ def render(
         backend: auto, gsplat, cpu or reference.
         background: (3,) sRGB behind everything; black when None.
         antialiased: Compensate the 0.3 px dilation in opacity (Mip-Splatting, arXiv:2311.16493, eq. 8).
+        near_plane: Gaussians nearer than this are not drawn. World units, above 0.
 
     Returns:
         Image, alpha, expected and median depth for each camera.
@@ -130,6 +133,7 @@ def render(
         sh_degree=gaussians.sh_degree,
         antialiased=antialiased,
         background=background,
+        near_plane=near_plane,
     )
     return Rendering(rgb.permute(0, 3, 1, 2), alpha, depth, median)
 
@@ -137,19 +141,27 @@ def render(
 Draw = Callable[[Cameras], Rendering]
 
 
-def drawer(gaussians: Gaussians, manifest: Mapping[str, Any], backend: str = "auto") -> Draw:
-    """Draws a finished scene without gradients, with the background and antialiasing it was optimized with.
+@dataclass(frozen=True)
+class Look:
+    """How a scene is drawn, apart from its Gaussians; they were optimized for this and no other."""
 
-    Args:
-        gaussians: The scene's Gaussians.
-        manifest: Its scene.json, of which `background` and `antialiased` are read.
-        backend: auto, gsplat, cpu or reference.
-    """
-    background = torch.tensor(manifest.get("background", [0.0, 0.0, 0.0]))
-    antialiased = bool(manifest.get("antialiased", False))
+    background: tuple[float, float, float]  # sRGB behind everything
+    antialiased: bool
+    near_plane: float  # world units
+
+
+def drawer(gaussians: Gaussians, look: Look, backend: str = "auto") -> Draw:
+    """Draws a finished scene without gradients, as it was optimized. `backend`: auto, gsplat, cpu or reference."""
 
     def draw(cameras: Cameras) -> Rendering:
         with torch.no_grad():
-            return render(gaussians, cameras, backend=backend, background=background, antialiased=antialiased)
+            return render(
+                gaussians,
+                cameras,
+                backend=backend,
+                background=torch.tensor(look.background),
+                antialiased=look.antialiased,
+                near_plane=look.near_plane,
+            )
 
     return draw

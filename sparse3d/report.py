@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparse3d.geometry import fitted_size
+from sparse3d.geometry import fitted_size, resize_mask
 from sparse3d.io._atomic import replacing
 from sparse3d.io.images import jpeg_bytes, write_image
 from sparse3d.io.scene import SceneFolder
@@ -43,15 +44,16 @@ def write_report(scene: SceneFolder, posed: PosedViews, gaussian_count: int, dra
         pair = beside(render, photo)
         if index == 0:
             write_image(scene.path / "preview.jpg", pair)
+        mask = None if view.mask is None else resize_mask(view.mask, height, width)
         kind = "held out" if view.name in held_out else "learned from"
         figures.append(
-            f"<figure>{_picture(pair)}<figcaption>{html.escape(view.name)}: {kind}, {psnr(render, photo):.1f} dB</figcaption></figure>"
+            f"<figure>{_picture(pair)}<figcaption>{html.escape(view.name)}: {kind}, {psnr(render, photo, mask):.1f} dB</figcaption></figure>"
         )
     stages = "".join(
         f"<tr><td>{name}</td><td>{stage['seconds']:.1f} s</td></tr>" for name, stage in manifest["stages"].items()
     )
-    warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in manifest.get("warnings", []))
-    scores = manifest.get("scores", {}).get("mean")
+    warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in _warnings(manifest))
+    scores = (manifest.get("scores") or {}).get("mean")
     measured = (
         f"<p>On {len(held_out)} held-out views: {', '.join(f'{k.upper()} {v:.3f}' for k, v in scores.items())}</p>"
         if scores
@@ -60,7 +62,7 @@ def write_report(scene: SceneFolder, posed: PosedViews, gaussian_count: int, dra
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{html.escape(scene.path.name)}: sparse3d</title><style>{_STYLE}</style>
 <h1>{html.escape(scene.path.name)}</h1>
-<p>{len(posed.views)} of {manifest.get("photos_found", len(posed.views))} photos placed, {len(posed.points)} sparse points,
+<p>{len(posed.views)} of {manifest["stages"]["01_pose"]["photos_found"]} photos placed, {len(posed.points)} sparse points,
 {gaussian_count} Gaussians, made by sparse3d {html.escape(manifest["sparse3d"])}.</p>
 <p>Look at it: <code>sparse3d view {html.escape(str(scene.path))}</code></p>{measured}{warnings}
 <h2>Renders, photos to their right</h2>{"".join(figures)}
@@ -69,6 +71,10 @@ def write_report(scene: SceneFolder, posed: PosedViews, gaussian_count: int, dra
 """
     with replacing(scene.path / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _warnings(manifest: dict[str, Any]) -> list[str]:
+    return [warning for stage in manifest["stages"].values() for warning in stage["warnings"]]
 
 
 def _spread(views: Sequence[View], count: int) -> list[View]:

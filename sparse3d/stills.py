@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparse3d.errors import UserError
+from sparse3d.io.folders import output_folder
 from sparse3d.io.images import write_image
 from sparse3d.io.load import Scene, load_scene
-from sparse3d.io.nerfstudio import read_transforms
-from sparse3d.io.views import file_names
+from sparse3d.io.nerfstudio import is_camera_path, read_camera_path, read_transforms
+from sparse3d.io.views import unique_stems
 from sparse3d.paths import orbit
 from sparse3d.progress import Reporter, StageReporter
 from sparse3d.render import drawer
@@ -19,6 +20,8 @@ from sparse3d.types import Cameras
 def render_file(scene: Path, camera_file: Path, output: Path, *, backend: str, report: Reporter) -> list[Path]:
     """Draws every frame of a transforms.json to `<stem>.png`, at the frame's own size and intrinsics.
 
+    Those of a nerfstudio camera path, which have no names, become `0000.png`, ...
+
     Returns:
         The files, in the order of the frames.
 
@@ -26,6 +29,12 @@ def render_file(scene: Path, camera_file: Path, output: Path, *, backend: str, r
         UserError: no scene, no such file, or a frame with lens distortion, which a pinhole renderer cannot draw.
     """
     loaded = load_scene(scene)
+    if is_camera_path(camera_file):
+        along = read_camera_path(camera_file).cameras
+        cameras = [
+            Cameras(c2w[None], K[None], along.height, along.width) for c2w, K in zip(along.c2w, along.K, strict=True)
+        ]
+        return _draw_all(loaded, cameras, _numbered(len(cameras)), output, backend, report)
     frames = read_transforms(camera_file)
     cameras = []
     for frame in frames:
@@ -35,8 +44,7 @@ def render_file(scene: Path, camera_file: Path, output: Path, *, backend: str, r
                 "cameras of the undistorted photos"
             )
         cameras.append(Cameras(frame.c2w[None].float(), frame.lens.K[None], frame.lens.height, frame.lens.width))
-    stems = file_names([frame.name for frame in frames])
-    return _draw_all(loaded, cameras, [stems[frame.name] for frame in frames], output, backend, report)
+    return _draw_all(loaded, cameras, unique_stems([frame.name for frame in frames]), output, backend, report)
 
 
 def render_path(scene: Path, path: str, frames: int, output: Path, *, backend: str, report: Reporter) -> list[Path]:
@@ -50,7 +58,11 @@ def render_path(scene: Path, path: str, frames: int, output: Path, *, backend: s
     loaded = load_scene(scene)
     first = loaded.posed.views[0]
     cameras = [Cameras(c2w[None], first.K[None], first.height, first.width) for c2w in orbit(loaded.posed, frames)]
-    return _draw_all(loaded, cameras, [f"{i:04d}" for i in range(len(cameras))], output, backend, report)
+    return _draw_all(loaded, cameras, _numbered(len(cameras)), output, backend, report)
+
+
+def _numbered(count: int) -> list[str]:
+    return [f"{i:04d}" for i in range(count)]
 
 
 def _draw_all(
@@ -59,11 +71,8 @@ def _draw_all(
     progress = StageReporter("render", report)
     progress.start(total=len(cameras))
     files = []
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {output}: {error.strerror}. Choose another folder with -o") from error
-    draw = drawer(scene.gaussians, scene.folder.manifest(), backend)
+    output_folder(output)
+    draw = drawer(scene.gaussians, scene.look, backend)
     for index, (camera, stem) in enumerate(zip(cameras, stems, strict=True)):
         image = draw(camera).image[0]
         files.append(output / f"{stem}.png")

@@ -153,9 +153,11 @@ class PosedViews:
         return [view.name for view in self.views]
 
     def only(self, names: Sequence[str]) -> PosedViews:
-        """These views alone, and the points that they see."""
+        """These views alone, and the points that two of them see: a point needs two views to be one."""
         wanted = set(names)
-        return PosedViews(tuple(view for view in self.views if view.name in wanted), self.points.seen_by(names))
+        return PosedViews(
+            tuple(view for view in self.views if view.name in wanted), self.points.seen_by(names, at_least=2)
+        )
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from sparse3d.geometry import fitted_size, pixel_rays, resize_image, rotation_from_quat
+from sparse3d.kernels.reference import sh_to_rgb
 from sparse3d.shapes import check_shapes
 from sparse3d.types import Gaussians, View
 from sparse3d.viewer.placement import Placement
-
-SH_DEGREE_0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi))
 
 # Standard deviations in viewer units between which a variance survives float16: below it would come back as 0 and
 # nothing be drawn, above as infinity.
@@ -59,7 +58,7 @@ def splats_from_gaussians(gaussians: Gaussians, placement: Placement, max_gaussi
         scales = (gaussians.scales[chosen] * placement.scale).clamp(SMALLEST_SCALE, LARGEST_SCALE)
         columns = rotations * scales[:, None, :]
         covariances = columns @ columns.transpose(1, 2)
-        rgbs = 0.5 + SH_DEGREE_0 * gaussians.sh[chosen, 0]
+        rgbs = sh_to_rgb(0, gaussians.means[chosen], gaussians.sh[chosen])  # at degree 0, any direction does
         return Splats(
             placement.points(gaussians.means[chosen]),
             covariances.float().cpu().numpy(),

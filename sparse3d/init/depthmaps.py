@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse3d.config import InitConfig
-from sparse3d.geometry import project
-from sparse3d.init.planesweep import DepthMap, world_points
+from sparse3d.init.planesweep import DepthMap, sampled, world_points
 from sparse3d.init.sfm import sh_from_rgb
 from sparse3d.types import Gaussians
 
@@ -53,11 +52,14 @@ def from_depth_maps(maps: Sequence[DepthMap], config: InitConfig) -> Gaussians:
 
 
 def _blocks(current: DepthMap, stride: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """One sample for each stride x stride block: position, spacing in world units (0: none), colour, support, score."""
+    """One sample for each stride x stride block: position, spacing in world units (0: none), colour, support, score.
+
+    The position is on the ray through the block's centre, for that is where the colour, the block's mean, belongs.
+    """
     half = stride // 2
     depth = current.depth[half::stride, half::stride]
     rows, columns = depth.shape
-    points = world_points(current.view, current.depth)[half::stride, half::stride]
+    points = world_points(current.view, depth, stride)
     spacing = stride * depth / current.view.K[0, 0]
     pad = (0, columns * stride - current.view.width, 0, rows * stride - current.view.height)
     image = F.pad(
@@ -73,13 +75,8 @@ def _covered(points: Tensor, size: Tensor, support: Tensor, taken: Sequence[Dept
     covered = torch.zeros(len(points), dtype=torch.bool)
     for earlier in taken:
         view = earlier.view
-        pixels, z = project(points, view.cameras.w2c[0], view.K)
-        grid = (2 * pixels / torch.tensor([view.width, view.height], dtype=torch.float32) - 1)[None, None]
-        found = F.grid_sample(earlier.depth[None, None], grid, mode="nearest", align_corners=False)[0, 0, 0]
-        kept = (
-            F.grid_sample(earlier.support[None, None].float(), grid, mode="nearest", align_corners=False)[0, 0, 0] > 0
-        )
+        agreed, z = sampled(earlier.depth * (earlier.support > 0), view, points)
         spacing = config.stride * z / view.K[0, 0]
-        agrees = (z > 0) & (found > 0) & ((found - z).abs() <= config.consistency * z)
-        covered |= agrees & kept & (support > 0) & (spacing <= 1.4 * size)
+        agrees = (agreed > 0) & ((agreed - z).abs() <= config.consistency * z)
+        covered |= agrees & (support > 0) & (spacing <= 1.4 * size)
     return covered

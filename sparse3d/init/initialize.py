@@ -36,7 +36,7 @@ def initialize(
     if config.method == "sfm":
         if len(sparse) == 0:
             raise UserError(
-                "init.method=sfm needs sparse points, and these cameras came without any. Use init.method=planesweep"
+                "init.method=sfm needs sparse points, and there is none with a reprojection error below 4 px. Use init.method=planesweep"
             )
         return sparse, ()
     progress.start("plane sweep", total=len(views.views))

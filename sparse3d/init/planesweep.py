@@ -96,7 +96,18 @@ def _sweep(view: View, sources: list[View], depths: Tensor, window: int) -> tupl
     depth, plane = winner(kernels.semi_global(1 - scores, grey, paths=_PATHS), depths)
     if view.mask is not None:
         depth = torch.where(view.mask, depth, torch.zeros_like(depth))
+    if any(source.mask is not None for source in sources):
+        depth = torch.where(_seen_unmasked(world_points(view, depth), sources), depth, torch.zeros_like(depth))
     return depth, scores.gather(0, plane[None])[0]
+
+
+def _seen_unmasked(points: Tensor, sources: list[View]) -> Tensor:
+    """Which points a source sees where its mask lets it: the others matched background. (H, W, 3) -> (H, W) bool"""
+    seen = torch.zeros(points.shape[:2], dtype=torch.bool)
+    for source in sources:
+        mask = torch.ones(source.height, source.width) if source.mask is None else source.mask.float()
+        seen |= (sampled(mask, source, points.reshape(-1, 3))[0] > 0).reshape(seen.shape)
+    return seen
 
 
 def _support(index: int, views: tuple[View, ...], depths: list[Tensor], sources: list[int], tolerance: float) -> Tensor:
@@ -108,17 +119,41 @@ def _support(index: int, views: tuple[View, ...], depths: list[Tensor], sources:
     points = world_points(view, depth).reshape(-1, 3)
     support = torch.zeros(depth.numel(), dtype=torch.int32)
     for j in sources:
-        pixels, z = project(points, views[j].cameras.w2c[0], views[j].K)
-        size = torch.tensor([views[j].width, views[j].height], dtype=torch.float32)
-        # the nearest pixel, not a blend: a blend across an edge is a depth that nothing has
-        found = F.grid_sample(
-            depths[j][None, None], (2 * pixels / size - 1)[None, None], mode="nearest", align_corners=False
-        )[0, 0, 0]
-        support += ((z > 0) & (found > 0) & ((found - z).abs() <= tolerance * z)).int()
+        found, z = sampled(depths[j], views[j], points)
+        support += ((found > 0) & ((found - z).abs() <= tolerance * z)).int()
     return torch.where(depth > 0, support.reshape(depth.shape), torch.zeros_like(support.reshape(depth.shape)))
 
 
-def world_points(view: View, depth: Tensor) -> Tensor:
-    """Points of a depth map in the world. (H, W) depth of `view` -> (H, W, 3)"""
-    camera = pixel_rays(view.K, *depth.shape) * depth[..., None]
+def sampled(values: Tensor, view: View, points: Tensor) -> tuple[Tensor, Tensor]:
+    """What a view's (H, W) `values` hold where the view sees P points, 0 where it does not; and the points' depths.
+
+    Args:
+        values: (H, W) float32.
+        view: Of that size.
+        points: (P, 3) in the world.
+
+    Returns:
+        (P,) values and (P,) depths.
+    """
+    pixels, z = project(points, view.cameras.w2c[0], view.K)
+    size = torch.tensor([view.width, view.height], dtype=torch.float32)
+    grid = (2 * pixels / size - 1)[None, None]
+    # the nearest pixel, not a blend: a blend across an edge is a depth that nothing has
+    found = F.grid_sample(values[None, None], grid, mode="nearest", align_corners=False)[0, 0, 0]
+    return torch.where(z > 0, found, torch.zeros_like(found)), z
+
+
+def world_points(view: View, depth: Tensor, stride: int = 1) -> Tensor:
+    """Points of a depth map in the world.
+
+    Args:
+        view: Its camera.
+        depth: (H, W), one for each stride x stride pixels of the view, on the ray through the middle of that block.
+        stride: Pixels.
+
+    Returns:
+        (H, W, 3)
+    """
+    K = view.K / torch.tensor([stride, stride, 1.0])[:, None]
+    camera = pixel_rays(K, *depth.shape) * depth[..., None]
     return camera @ view.c2w[:3, :3].T + view.c2w[:3, 3]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparse3d.kernels.reference import SH_C0
 from sparse3d.types import Gaussians, Points
 
-_SH_C0 = 0.28209479177387814  # degree-0 spherical harmonic
 START_OPACITY = 0.1  # 3DGS
 
 
 def sh_from_rgb(rgb: Tensor) -> Tensor:
-    """Degree-0 coefficients that draw a colour: (rgb - 1/2) / Y_0. (N, 3) -> (N, 1, 3)"""
-    return ((rgb - 0.5) / _SH_C0)[:, None, :]
+    """Degree-0 coefficients that draw a colour, the inverse of `kernels.reference.sh_to_rgb`. (N, 3) -> (N, 1, 3)"""
+    return ((rgb - 0.5) / SH_C0)[:, None, :]
 
 
 def neighbour_distance(points: Tensor, neighbours: int = 3) -> Tensor:

@@ -12,6 +12,7 @@ from sparse3d.io.images import read_depth
 from sparse3d.io.ply import read_gaussians
 from sparse3d.io.scene import SceneFolder
 from sparse3d.io.views import file_names, load_views
+from sparse3d.render import Look
 from sparse3d.types import Gaussians, PosedViews
 
 
@@ -23,6 +24,7 @@ class Scene:
     gaussians: Gaussians
     posed: PosedViews
     depths: dict[str, Tensor]  # by view name, (H, W) world units, 0 where unknown
+    look: Look  # how it is drawn
 
 
 def load_scene(path: Path) -> Scene:
@@ -32,9 +34,9 @@ def load_scene(path: Path) -> Scene:
         UserError: no scene there, or one that is not finished.
     """
     folder = SceneFolder.open(path)
-    if not (path / "scene.ply").is_file():
+    if not (path / "scene.ply").is_file() or folder.manifest().get("published") != folder.keys():
         raise UserError(
-            f"{path} is not finished: it has no scene.ply yet. Run the same `sparse3d recon` again; it goes on where it stopped"
+            f"{path} is not finished: an earlier run was stopped, or one is at work. Run the same `sparse3d recon` again; it goes on where it stopped"
         )
     posed = load_views(folder.stage_path("01_pose"))
     depths = {}
@@ -42,4 +44,5 @@ def load_scene(path: Path) -> Scene:
         file = path / "depth" / f"{stem}.png"
         if file.is_file():
             depths[name] = read_depth(file)
-    return Scene(folder, read_gaussians(path / "scene.ply"), posed, depths)
+    look = Look(**folder.facts("04_optimize")["look"])
+    return Scene(folder, read_gaussians(path / "scene.ply"), posed, depths, look)

@@ -99,6 +99,15 @@ def write_transforms(path: Path, views: Sequence[View], file_paths: Sequence[str
         temporary.write_text(json.dumps({"camera_model": "PINHOLE", "frames": frames}, indent=1), encoding="utf-8")
 
 
+def is_camera_path(path: Path) -> bool:
+    """Whether a file is a camera path; a transforms.json has frames instead.
+
+    Raises:
+        UserError: it cannot be read, or is not JSON.
+    """
+    return "camera_path" in _load(path)
+
+
 def read_camera_path(path: Path) -> CameraPath:
     """The cameras of a camera-path file, as nerfstudio's viewer writes it.
 

@@ -30,8 +30,7 @@ def publish_cameras(scene: SceneFolder, posed: PosedViews) -> None:
     names = [f"{stem}.png" for stem in stems.values()]
     _link_all([pose_stage / "views" / name for name in names], scene.path / "views")
     depth = scene.stage_path("02_init") / "depth"
-    if depth.is_dir():
-        _link_all(sorted(depth.iterdir()), scene.path / "depth")
+    _link_all(sorted(depth.iterdir()) if depth.is_dir() else [], scene.path / "depth")
     cameras = scene.path / "cameras"
     write_transforms(cameras / "transforms.json", posed.views, [f"../views/{name}" for name in names])
     write_model(cameras / "sparse" / "0", posed)

@@ -118,8 +118,11 @@ class SceneFolder:
         return bool(self.manifest()["stages"].get(name, {}).get("key") == key and self.stage_path(name).is_dir())
 
     @contextmanager
-    def write_stage(self, name: str, key: str) -> Iterator[Path]:
-        """A folder to write a stage's output to; it takes its name, and its line in scene.json, only when whole."""
+    def write_stage(self, name: str, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """A folder to write a stage's output to, and a dict for what scene.json should say of the stage.
+
+        The folder takes its name, and scene.json its entry, only when the block has ended well; an error leaves what was there.
+        """
         final = self.stage_path(name)
         final.parent.mkdir(exist_ok=True)
         for leftover in final.parent.glob(f".{name}.*"):
@@ -127,13 +130,27 @@ class SceneFolder:
         temporary = final.with_name(f".{name}.{uuid.uuid4().hex[:8]}")
         temporary.mkdir()
         began = time.monotonic()
-        yield temporary
+        facts: dict[str, Any] = {}
+        try:
+            yield temporary, facts
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
         self._forget(name)
         if final.exists():
             shutil.rmtree(final)
         os.replace(temporary, final)
-        stages = self.manifest()["stages"]
-        self.update({"stages": stages | {name: {"key": key, "seconds": round(time.monotonic() - began, 2)}}})
+        entry = {"key": key, "seconds": round(time.monotonic() - began, 2)} | facts
+        self.update({"stages": self.manifest()["stages"] | {name: entry}})
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What scene.json says of a finished stage; empty for another."""
+        entry: dict[str, Any] = self.manifest()["stages"].get(name, {})
+        return entry
+
+    def keys(self) -> dict[str, str]:
+        """Key of every finished stage: what the files at the top of the folder are published from."""
+        return {name: stage["key"] for name, stage in self.manifest()["stages"].items()}
 
     def _forget(self, name: str) -> None:
         """Takes a stage out of the manifest before its folder changes, so that the two never disagree."""
@@ -169,6 +186,8 @@ def _try_lock(descriptor: int) -> bool:
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:  # a file system without locks: go on without
+        return True
     return True

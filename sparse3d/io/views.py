@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from sparse3d.io.images import read_image, write_image
+from sparse3d.io.images import IMAGE_SUFFIXES, read_image, write_image
 from sparse3d.types import Points, PosedViews, View
 
 
-def file_names(names: list[str]) -> dict[str, str]:
-    """A file stem for each view name: the name without its suffix, made unique when two photos share one."""
-    stems: dict[str, str] = {}
+def unique_stems(names: Sequence[str]) -> list[str]:
+    """A file stem for each name: its file name without the suffix of an image, made unique where two would be one.
+
+    Also names that are equal get stems of their own, and stems differ by more than their case, which some file systems
+    do not tell apart.
+    """
+    stems: list[str] = []
+    taken: set[str] = set()
     for name in names:
-        stem = Path(name).stem
-        while stem in stems.values():
+        file = Path(name)
+        stem = file.stem if file.suffix.lower() in IMAGE_SUFFIXES else file.name
+        while stem.casefold() in taken:
             stem += "_"
-        stems[name] = stem
+        taken.add(stem.casefold())
+        stems.append(stem)
     return stems
+
+
+def file_names(names: Sequence[str]) -> dict[str, str]:
+    """A file stem for each view name, as of `unique_stems`."""
+    return dict(zip(names, unique_stems(names), strict=True))
 
 
 def save_views(folder: Path, posed: PosedViews) -> None:

@@ -11,24 +11,28 @@ from torch import Tensor
 
 from sparse3d.config import OptimizeConfig
 from sparse3d.errors import UserError
-from sparse3d.geometry import scene_extent
+from sparse3d.geometry import near_plane, scene_extent
 from sparse3d.optimize import mcmc
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
 from sparse3d.optimize.losses import Target, photometric_loss, prepare_target
 from sparse3d.optimize.parameters import Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
 from sparse3d.progress import StageReporter
-from sparse3d.render import Rasterizer
+from sparse3d.render import Look, Rasterizer
 from sparse3d.types import Gaussians, View
 
 _REPORT_EVERY = 10
 
 
-def background_color(views: tuple[View, ...], kind: str) -> Tensor:
-    """Colour behind the scene: black, white, or the mean colour of the views. (3,)"""
-    if kind == "mean":
-        return torch.stack([view.image.mean(dim=(1, 2)) for view in views]).mean(dim=0)
-    return torch.full((3,), 1.0 if kind == "white" else 0.0)
+def look_of(views: tuple[View, ...], config: OptimizeConfig) -> Look:
+    """How the scene of these views is drawn: black, white or the views' mean colour (where not masked) behind it."""
+    if config.background == "mean":
+        means = [view.image.mean((1, 2)) if view.mask is None else view.image[:, view.mask].mean(1) for view in views]
+        red, green, blue = torch.stack(means).nan_to_num(0.5).mean(dim=0).tolist()
+    else:
+        red = green = blue = 1.0 if config.background == "white" else 0.0
+    near = near_plane(torch.stack([view.c2w for view in views]))
+    return Look((red, green, blue), config.antialiased, near)
 
 
 def optimize(
@@ -63,7 +67,7 @@ def optimize(
         The Gaussians after the last step, faint ones removed.
 
     Raises:
-        UserError: nothing to optimize.
+        UserError: nothing to optimize, or nothing left.
     """
     if len(gaussians) == 0:
         raise UserError(
@@ -71,12 +75,9 @@ def optimize(
         )
     extent = scene_extent(torch.stack([view.c2w for view in views]))
     parameters = Parameters(gaussians, config, extent)
-    background = background_color(views, config.background)
-    halves = tuple(view.resized((view.height + 1) // 2, (view.width + 1) // 2) for view in views)
-    sizes = {
-        1: [(view, prepare_target(view.image)) for view in views],
-        2: [(view, prepare_target(view.image)) for view in halves],
-    }
+    look = look_of(views, config)
+    batch: list[tuple[View, Tensor | Target]] = []
+    shrunk = 0  # by how much the pictures in `batch` are reduced
     order: list[int] = []
     first, spent_s = 0, 0.0
     saved = load_checkpoint(checkpoint, key) if checkpoint else None
@@ -91,8 +92,12 @@ def optimize(
     for step in range(first, config.steps):
         if not order:
             order = torch.randperm(len(views), generator=generator).tolist()
-        view, target = sizes[shrink_at(step, config)][order.pop()]
-        loss = _step(parameters, view, target, step, config, rasterize, background, extent, generator)
+        if shrink_at(step, config) != shrunk:
+            shrunk = shrink_at(step, config)
+            small = [view.resized(-(-view.height // shrunk), -(-view.width // shrunk)) for view in views]
+            batch = [(view, prepare_target(view.image)) for view in small]
+        view, target = batch[order.pop()]
+        loss = _step(parameters, view, target, step, config, rasterize, look, extent, generator)
         done = step + 1
         if done % _REPORT_EVERY == 0 or done == config.steps:
             progress.step(done, config.steps, loss=loss, gaussians=len(parameters))
@@ -108,7 +113,13 @@ def optimize(
                 f"stopped at step {done} of {config.steps}: optimize.time_limit_s = {config.time_limit_s:g} is reached"
             )
             break
-    return _without_faint(parameters.gaussians, config.prune_opacity)
+    fitted = _without_faint(parameters.gaussians, config.prune_opacity)
+    if len(fitted) == 0:
+        raise UserError(
+            f"no Gaussian is left above optimize.prune_opacity = {config.prune_opacity:g}: the views hold none of them up. The cameras may "
+            "not belong to these photos; else raise optimize.opacity_decay towards 1"
+        )
+    return fitted
 
 
 def _step(
@@ -118,7 +129,7 @@ def _step(
     step: int,
     config: OptimizeConfig,
     rasterize: Rasterizer,
-    background: Tensor,
+    look: Look,
     extent: float,
     generator: torch.Generator,
 ) -> float:
@@ -144,8 +155,9 @@ def _step(
         camera.width,
         camera.height,
         sh_degree=degree,
-        antialiased=config.antialiased,
-        background=background,
+        antialiased=look.antialiased,
+        background=torch.tensor(look.background),
+        near_plane=look.near_plane,
     )
     loss = photometric_loss(rgb.squeeze(0).permute(2, 0, 1), target, config.ssim_weight, view.mask)
     parameters.adam.zero_grad(set_to_none=True)

@@ -15,8 +15,7 @@ from typing import Any
 from sparse3d.config import PoseConfig
 from sparse3d.errors import UserError
 from sparse3d.io._pycolmap import pycolmap
-from sparse3d.io.images import write_image
-from sparse3d.pose.features import extract_features, file_name, match_features
+from sparse3d.pose.features import extract_features, file_name, match_features, write_photos
 from sparse3d.pose.known import load_known
 from sparse3d.progress import StageReporter
 from sparse3d.types import Photo, PosedViews
@@ -56,8 +55,7 @@ def estimate(photos: Sequence[Photo], config: PoseConfig, seed: int, progress: S
     with tempfile.TemporaryDirectory(prefix="sparse3d-pose-") as temporary:
         folder = Path(temporary)
         names = {file_name(i): photo.name for i, photo in enumerate(photos)}
-        for file, photo in zip(names, photos, strict=True):
-            write_image(folder / "images" / file, photo.image)
+        write_photos(folder, photos)
         progress.start(f"finding features in {len(photos)} photos")
         extract_features(colmap, folder, photos, config)
         progress.note(f"matching {len(photos) * (len(photos) - 1) // 2} pairs")

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sparse3d.config import PoseConfig
+from sparse3d.io.images import write_image
 from sparse3d.types import Photo
 
 _RADIAL_FROM = 5  # photos of one camera from which a distortion term is stable
@@ -27,15 +30,30 @@ def _camera_groups(photos: Sequence[Photo], shared: bool) -> dict[Any, list[int]
     return groups
 
 
+def write_photos(folder: Path, photos: Sequence[Photo]) -> None:
+    """Writes `folder`/images and, when any photo has a mask, `folder`/masks as COLMAP wants them: black is ignored.
+
+    COLMAP stops at an image without a mask file where others have one, so photos without a mask get a white one.
+    """
+    masked = any(photo.mask is not None for photo in photos)
+    for index, photo in enumerate(photos):
+        write_image(folder / "images" / file_name(index), photo.image)
+        if masked:
+            mask = torch.ones(photo.image.shape[1:]) if photo.mask is None else photo.mask.float()
+            write_image(folder / "masks" / f"{file_name(index)}.png", mask.expand(3, -1, -1))
+
+
 def extract_features(
     colmap: Any, folder: Path, photos: Sequence[Photo], config: PoseConfig, exact: bool = False
 ) -> None:
     """Finds features in `folder`/images and puts them, with first guesses of the cameras, into `folder`/database.db.
 
+    What a mask leaves out has none, or the background would be placed with the object.
+
     Args:
         colmap: The pycolmap module.
-        folder: Holds images/ with the photos as `file_name(index)`.
-        photos: Their sizes and intrinsics.
+        folder: Holds what `write_photos` wrote.
+        photos: Their sizes, intrinsics and masks.
         config: SIFT settings; whether photos alike share a camera.
         exact: The photos are pinhole pictures whose `K` is known.
     """
@@ -46,6 +64,8 @@ def extract_features(
     options.sift.peak_threshold = config.peak_threshold
     for members in _camera_groups(photos, config.shared_camera and not exact).values():
         reader = colmap.ImageReaderOptions()
+        if (folder / "masks").is_dir():
+            reader.mask_path = folder / "masks"
         photo = photos[members[0]]
         fx, fy, cx, cy = (float(photo.K[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
         if exact:

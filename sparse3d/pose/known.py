@@ -1,4 +1,4 @@
-"""Known cameras: a COLMAP model, a transforms.json or a scene folder of sparse3d, matched to the photos."""
+"""Known cameras: a COLMAP model or a transforms.json, matched to the photos."""
 
 from __future__ import annotations
 
@@ -27,22 +27,24 @@ class _Known:
     c2w: Tensor  # (4, 4) float64
 
 
-def load_known(path: Path, photos: Sequence[Photo], *, strict: bool = False, warn: Callable[[str], None]) -> PosedViews:
+def load_known(
+    path: Path, photos: Sequence[Photo], *, strict: bool = False, minimum: int = 2, warn: Callable[[str], None]
+) -> PosedViews:
     """Views of photos whose cameras a file gives: matched by name, intrinsics fitted to the photo's size, undistorted.
 
     A camera belongs to the photo of the same name, else of the same file name, else of the same name without suffix.
-    The cameras of a scene folder are those of its own undistorted views; give those as photos.
 
     Args:
-        path: A folder with a COLMAP model (or with sparse/0), a transforms.json (or its folder), or a scene folder
-            of sparse3d. COLMAP models bring their points.
+        path: A folder with a COLMAP model (or with sparse/0), or a transforms.json (or its folder). COLMAP models
+            bring their points.
         photos: Upright, of any size, as of `load_photos`.
         strict: A camera whose photo is missing, or a photo without a camera, is an error, not a warning.
+        minimum: Photos that have to have a camera; 1 is enough to measure on, 2 to reconstruct from.
         warn: Called with each warning: photos without a camera are left out, cameras without a photo ignored.
 
     Raises:
-        UserError: nothing readable at `path`, fewer than 2 photos with a camera, another shape of image than the
-            camera's, a panorama, or one side lacks the other and `strict`.
+        UserError: nothing readable at `path`, fewer than `minimum` photos with a camera, another shape of image than
+            the camera's, a panorama, or one side lacks the other and `strict`.
     """
     cameras, points = _read(path, photos)
     pairs = _match([camera.name for camera in cameras], [photo.name for photo in photos])
@@ -50,24 +52,24 @@ def load_known(path: Path, photos: Sequence[Photo], *, strict: bool = False, war
     camera_of = {photo: camera for camera, photo in pairs}
     without_photo = [camera.name for i, camera in enumerate(cameras) if i not in photo_of]
     without_camera = [photo.name for i, photo in enumerate(photos) if i not in camera_of]
-    if len(pairs) < 2:
+    if len(pairs) < minimum:
         raise UserError(
-            f"{path} has cameras for {len(pairs)} of {len(photos)} photos, needed 2. It names "
-            f"{_some([camera.name for camera in cameras])}; the photos are {_some([photo.name for photo in photos])}. "
+            f"{path} has cameras for {len(pairs)} of {len(photos)} photos, needed {minimum}. It names "
+            f"{some_names([camera.name for camera in cameras])}; the photos are {some_names([photo.name for photo in photos])}. "
             "Names have to be equal, suffixes may differ."
         )
     if without_photo and strict:
         raise UserError(
-            f"{path} names photos that are missing: {_some(without_photo)}. Add them, or run without strict."
+            f"{path} names photos that are missing: {some_names(without_photo)}. Add them, or run without strict."
         )
     if without_camera and strict:
         raise UserError(
-            f"{path} has no camera for {_some(without_camera)}. Remove these photos, or run without strict."
+            f"{path} has no camera for {some_names(without_camera)}. Remove these photos, or run without strict."
         )
     if without_photo:
-        warn(f"{path} names {len(without_photo)} photos that are not there: {_some(without_photo)}; ignored")
+        warn(f"{path} names {len(without_photo)} photos that are not there: {some_names(without_photo)}; ignored")
     if without_camera:
-        warn(f"{path} has no camera for {len(without_camera)} photos: {_some(without_camera)}; left out")
+        warn(f"{path} has no camera for {len(without_camera)} photos: {some_names(without_camera)}; left out")
     views = tuple(_view(photos[i], cameras[camera_of[i]], path) for i in sorted(camera_of))
     renamed = _rename(points, {cameras[c].name: photos[p].name for c, p in pairs})
     return PosedViews(views, renamed.seen_by([view.name for view in views]))
@@ -81,20 +83,13 @@ def _read(path: Path, photos: Sequence[Photo]) -> tuple[list[_Known], Points]:
             return _from_transforms(path, photos), Points.none()
         raise UserError(
             f"{path} is not a camera file: give a transforms.json, or the folder of a COLMAP model (cameras, images, "
-            "points3D) or of a scene"
+            "points3D)"
         )
     if (path / "scene.json").is_file():
-        transforms = path / "cameras" / "transforms.json"
-        if not transforms.is_file():
-            raise UserError(f"{path} is a scene without {transforms}: its poses are not finished")
-        cameras = _from_transforms(transforms, photos)
-        folder = find_model(path / "cameras")
-        if folder is None:
-            return cameras, Points.none()
-        found = read_model(folder)
-        names = [camera.name for camera in cameras]  # of the view's files; the model has the photos' names
-        pairs = _match(found.names, names)
-        return cameras, _rename(found.points, {found.names[i]: names[j] for i, j in pairs})
+        raise UserError(
+            f"{path} is a scene folder, whose cameras are those of its own undistorted views. Give these views, "
+            f"{path / 'views'}, with {path / 'cameras' / 'transforms.json'}, or the photos with their own cameras"
+        )
     folder = find_model(path)
     if folder is not None:
         found = read_model(folder)
@@ -162,7 +157,7 @@ def _size(photo: Photo) -> tuple[int, int]:
     return height, width
 
 
-def _some(names: Sequence[str], most: int = 6) -> str:
+def some_names(names: Sequence[str], most: int = 6) -> str:
     """The first few names and how many more there are."""
     shown = ", ".join(sorted(names)[:most]) or "none"
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")

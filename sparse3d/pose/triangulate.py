@@ -9,9 +9,8 @@ from pathlib import Path
 from sparse3d.config import PoseConfig
 from sparse3d.io._pycolmap import pycolmap
 from sparse3d.io.colmap import read_model, write_model
-from sparse3d.io.images import write_image
 from sparse3d.pose.colmap import mapping_options
-from sparse3d.pose.features import extract_features, file_name, match_features
+from sparse3d.pose.features import extract_features, file_name, match_features, write_photos
 from sparse3d.types import Photo, Points, PosedViews
 
 
@@ -31,9 +30,8 @@ def triangulate(posed: PosedViews, config: PoseConfig, seed: int) -> Points:
     names = {view.name: original.name for view, original in zip(views, posed.views, strict=True)}
     with tempfile.TemporaryDirectory(prefix="sparse3d-points-") as temporary:
         folder = Path(temporary)
-        for view in views:
-            write_image(folder / "images" / view.name, view.image)
-        photos = [Photo(view.name, view.image, view.K, True, "") for view in views]
+        photos = [Photo(view.name, view.image, view.K, True, "", view.mask) for view in views]
+        write_photos(folder, photos)
         extract_features(colmap, folder, photos, config, exact=True)
         match_features(colmap, folder, config, seed)
         write_model(folder / "cameras", PosedViews(tuple(views), Points.none()))

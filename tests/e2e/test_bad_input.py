@@ -61,7 +61,12 @@ def test_a_corrupt_photo_is_skipped_with_a_warning(run, with_a_corrupt_one, tmp_
     assert result.exit_code == 0, result.output
     assert "broken.jpg" in result.output
     manifest = json.loads((tmp_path / "out" / "scene.json").read_text())
-    assert manifest["photos_found"] == 3 and any("broken.jpg" in warning for warning in manifest["warnings"])
+    pose = manifest["stages"]["01_pose"]
+    assert pose["photos_found"] == 3 and any("broken.jpg" in warning for warning in pose["warnings"])
+    assert "broken.jpg" in (tmp_path / "out" / "report.html").read_text()
+    again = run("recon", with_a_corrupt_one, "-o", tmp_path / "out", *SMALL, "--set", "optimize.steps=2", "--json")
+    assert any("broken.jpg" in warning for warning in json.loads(again.stdout)["warnings"])
+    assert "broken.jpg" in again.stderr
 
 
 def test_a_corrupt_photo_stops_a_strict_run(run, with_a_corrupt_one, tmp_path):
@@ -100,6 +105,11 @@ def test_known_cameras_that_name_missing_photos(run, photos, repository, tmp_pat
 
 def test_missing_camera_file(run, photos, tmp_path):
     assert_refused(run("recon", photos, "-o", tmp_path / "out", "--poses", tmp_path / "no.json"), "no.json")
+
+
+def test_missing_video(run, tmp_path):
+    assert_refused(run("recon", tmp_path / "walk.mp4", "-o", tmp_path / "out"), "there is no video", "walk.mp4")
+    assert not (tmp_path / "out").exists()
 
 
 def test_output_that_cannot_be_written(run, photos, tmp_path):

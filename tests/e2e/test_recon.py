@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -80,13 +81,35 @@ def test_a_second_run_does_nothing_again(scene, photos, run):
 
 
 def test_a_changed_setting_redoes_only_what_follows(scene, photos, run, tmp_path):
-    import shutil
-
     copy = shutil.copytree(scene, tmp_path / "scene")
     result = run("recon", photos, "-o", copy, *SMALL, "--holdout", "4", "--set", "optimize.steps=5")
     assert result.exit_code == 0
     assert "views from an earlier run" in result.stderr and "first Gaussians from an earlier run" in result.stderr
     assert (copy / "scene.ply").read_bytes() != (scene / "scene.ply").read_bytes()
+
+
+def test_scores_of_an_earlier_run_do_not_survive(scene, photos, run, tmp_path):
+    """Without held-out views there is nothing measured, and no picture that says otherwise."""
+    copy = shutil.copytree(scene, tmp_path / "scene")
+    assert (copy / "eval").is_dir() and (copy / "depth").is_dir()
+    result = run("recon", photos, "-o", copy, *SMALL, "--set", "optimize.steps=2", "--set", "init.method=sfm")
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((copy / "scene.json").read_text())
+    assert manifest["scores"] is None and not (copy / "eval").exists() and list((copy / "depth").iterdir()) == []
+    assert "held-out" not in (copy / "report.html").read_text()
+
+
+def test_a_scene_between_two_runs_is_not_shown(scene, photos, run, tmp_path):
+    """Cameras of one run and Gaussians of another do not belong together."""
+    copy = shutil.copytree(scene, tmp_path / "scene")
+    result = run("recon", photos, "-o", copy, *SMALL, "--holdout", "4", "--set", "optimize.prune_opacity=1.0")
+    assert result.exit_code == 2 and "prune_opacity" in result.output
+    changed = run(
+        "recon", photos, "-o", copy, *SMALL, "--set", "pose.max_features=1500", "--set", "optimize.prune_opacity=1.0"
+    )
+    assert changed.exit_code == 2
+    refused = run("eval", copy)
+    assert refused.exit_code == 2 and "is not finished" in refused.output
 
 
 def test_a_video_gives_a_scene(photos, run, tmp_path):

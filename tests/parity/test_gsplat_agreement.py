@@ -168,8 +168,8 @@ def test_cuda_adapter_matches_reference(sh_degree, antialiased):
         torch.testing.assert_close(got[name], value, rtol=0, atol=atol, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def test_cuda_adapter_names_tensors_on_the_wrong_device():
+def test_cuda_adapter_names_tensors_of_the_wrong_type():
     from sparse3d.kernels import cuda
 
-    with pytest.raises(ValueError, match="means is torch.float32 on cpu; gsplat takes float32 on a CUDA device"):
-        random_scene(0).draw(cuda.rasterize)
+    with pytest.raises(ValueError, match="means is torch.float64; gsplat takes float32"):
+        random_scene(0).to(torch.float64).draw(cuda.rasterize)

@@ -45,7 +45,7 @@ def test_doctor_says_how_to_mend_a_missing_libgl(monkeypatch):
     check = doctor._try("OpenCV", doctor._opencv)
     assert not check.works and "apt install libgl1" in check.detail and "opencv-python-headless" in check.detail
     monkeypatch.setattr(doctor, "checks", lambda: [check])
-    assert CliRunner().invoke(app, ["doctor"]).exit_code == 1
+    assert CliRunner().invoke(app, ["doctor"]).exit_code == 2
 
 
 def test_missing_extra_says_how_to_install(monkeypatch):

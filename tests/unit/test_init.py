@@ -9,15 +9,17 @@ from support.synthetic import textured_plane
 
 from sparse3d.config import InitConfig
 from sparse3d.errors import UserError
+from sparse3d.geometry import project
 from sparse3d.init.costs import sweep_depths, winner
 from sparse3d.init.depthmaps import from_depth_maps
 from sparse3d.init.initialize import initialize
 from sparse3d.init.neighbours import choose_sources, depth_range
-from sparse3d.init.planesweep import estimate_depths
+from sparse3d.init.planesweep import DepthMap, estimate_depths
 from sparse3d.init.sfm import from_points, neighbour_distance
+from sparse3d.kernels.reference import sh_to_rgb
 from sparse3d.kernels.sweep import semi_global
 from sparse3d.progress import Event, StageReporter
-from sparse3d.types import Points, PosedViews
+from sparse3d.types import Points, PosedViews, View
 
 CONFIG = InitConfig(max_size=96, planes=48, sources=2, near=2.0, far=8.0)
 
@@ -71,6 +73,25 @@ def test_gaussians_lie_on_the_plane_once():
     height = z[:, 2] - (4.0 + 0.4 * z[:, 0])  # support/synthetic.py: the plane z = 4 + 0.4 x
     assert height.abs().median() < 0.03
     assert gaussians.sh.shape == (len(gaussians), 1, 3)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
+def test_a_gaussian_stands_where_its_colour_is_from(stride):
+    """A picture whose colour is its pixel position: each Gaussian is seen at the position that its colour names."""
+    v, u = torch.meshgrid(torch.arange(50) + 0.5, torch.arange(70) + 0.5, indexing="ij")
+    image = torch.stack([u / 70, v / 50, torch.zeros(50, 70)])
+    c2w = torch.tensor([[0.0, 0, 1, 0.5], [0, 1, 0, -0.2], [-1, 0, 0, 0.3], [0, 0, 0, 1]])
+    view = View("a", image, torch.tensor([[60.0, 0, 33], [0, 55.0, 26], [0, 0, 1]]), c2w)
+    depth = 3 + 0.01 * u
+    depth_map = DepthMap(view, depth, torch.ones(50, 70), torch.ones(50, 70, dtype=torch.int32))
+    gaussians = from_depth_maps([depth_map], replace(CONFIG, stride=stride))
+    pixels, z = project(gaussians.means, view.cameras.w2c[0], view.K)
+    named = sh_to_rgb(0, gaussians.means, gaussians.sh)[:, :2] * torch.tensor([70.0, 50.0])
+    whole = (pixels + stride / 2 < torch.tensor([70.01, 50.01])).all(1)  # the last blocks may reach over the border
+    assert whole.sum() == (70 // stride) * (50 // stride)
+    torch.testing.assert_close(pixels[whole], named[whole], rtol=0, atol=1e-3)  # pixels; half a pixel if off centre
+    sampled_at = pixels[:, 0] + (0.5 if stride % 2 == 0 else 0.0)  # there is no pixel in the middle of an even block
+    torch.testing.assert_close(z, 3 + 0.01 * sampled_at)
 
 
 def test_sources_are_near_views_and_a_lone_view_is_warned_of():

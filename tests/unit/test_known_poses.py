@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from sparse3d.config import PoseConfig
 from sparse3d.errors import UserError
 from sparse3d.geometry import invert_rigid, pixel_rays, project, rotation_from_quat
 from sparse3d.io._pycolmap import pycolmap
 from sparse3d.io.colmap import write_model
+from sparse3d.io.images import write_image
 from sparse3d.io.nerfstudio import write_transforms
 from sparse3d.io.photos import find_photos, load_photos
+from sparse3d.io.scene import SceneFolder, file_hash
+from sparse3d.io.views import load_views, save_views
+from sparse3d.pose.estimate import estimate_poses
+from sparse3d.pose.from_scene import load_from_scene
 from sparse3d.pose.known import load_known
 from sparse3d.pose.undistort import undistort, undistorted_K
+from sparse3d.progress import Event, StageReporter
 from sparse3d.types import Photo, Points, PosedViews, View
 
 K = torch.tensor([[90.0, 0, 41], [0, 92, 29], [0, 0, 1]])
@@ -117,7 +125,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         load_known(tmp_path / "cameras.bin", photos, warn=no_warning)
 
 
-def test_transforms_file_folder_and_scene_folder(tmp_path: Path) -> None:
+def test_transforms_file_and_folder(tmp_path: Path) -> None:
     want = posed(["a.jpg", "b.jpg"])
     drawn = View("drawn.png", torch.zeros(3, HEIGHT, WIDTH), K, torch.eye(4), generated=True)
     paths = [f"../views/{name}.png" for name in ("a", "b", "drawn")]
@@ -129,13 +137,96 @@ def test_transforms_file_folder_and_scene_folder(tmp_path: Path) -> None:
         assert len(got.points) == 0
         for view, expected in zip(got.views, want.views, strict=True):
             assert torch.equal(view.c2w, expected.c2w) and torch.equal(view.K, K)
-    (tmp_path / "scene.json").write_text("{}")
-    assert len(load_known(tmp_path, photos, warn=no_warning).points) == 0
-    write_model(cameras / "sparse" / "0", want)
-    assert torch.equal(load_known(tmp_path, photos, warn=no_warning).points.xyz, want.points.xyz)
-    (cameras / "transforms.json").unlink()
+
+
+def test_one_photo_is_enough_where_one_is_asked_for(tmp_path: Path) -> None:
+    write_model(tmp_path, posed(["a.jpg"]))
+    got = load_known(tmp_path, [photo("a.jpg")], minimum=1, warn=no_warning)
+    assert got.names == ["a.jpg"] and torch.equal(got.views[0].K, K)
+    with pytest.raises(UserError, match="cameras for 1 of 1 photos, needed 2"):
+        load_known(tmp_path, [photo("a.jpg")], warn=no_warning)
+    with pytest.raises(UserError, match="cameras for 0 of 1 photos, needed 1"):
+        load_known(tmp_path, [photo("b.jpg")], minimum=1, warn=no_warning)
+
+
+def scene_of(path: Path, views: PosedViews, photos: Sequence[Photo]) -> PosedViews:
+    """A scene folder with this pose stage, made of these photos; the views as they are on disk."""
+    scene = SceneFolder.create(path)
+    save_views(scene.stage_path("01_pose"), views)
+    sources = [{"name": Path(photo.name).name, "bytes": 1, "sha256": photo.sha256} for photo in photos]
+    scene.update({"stages": {"01_pose": {"key": "key", "photos": sources}}})
+    return load_views(scene.stage_path("01_pose"))
+
+
+def test_scene_gives_its_own_views_of_the_same_photos(tmp_path: Path) -> None:
+    made = posed(["a.jpg", "left/b.jpg", "right/b.jpg", "drawn.png"])
+    made = PosedViews((*made.views[:3], replace(made.views[3], generated=True)), made.points)
+    photos = [photo(name) for name in ("a.jpg", "left/b.jpg", "right/b.jpg", "unplaced.jpg")]
+    want = scene_of(tmp_path, made, photos)
+    got = load_from_scene(tmp_path, photos[:3], strict=True, warn=no_warning)
+    assert got.names == ["a.jpg", "left/b.jpg", "right/b.jpg"]  # not the drawn one
+    for view, expected in zip(got.views, want.views, strict=False):
+        assert all(torch.equal(getattr(view, name), getattr(expected, name)) for name in ("c2w", "K", "image"))
+    assert set(got.points.tracks[0]) == set(got.names) and torch.equal(got.points.xyz[0], made.points.xyz[0])
+    warnings: list[str] = []
+    new = [*photos, photo("new.jpg"), photo("drawn.png")]
+    assert load_from_scene(tmp_path, new, strict=False, warn=warnings.append).names == got.names
+    assert len(warnings) == 1 and "3 photos: drawn.png, new.jpg, unplaced.jpg; left out" in warnings[0]
+    with pytest.raises(UserError, match=r"no camera for drawn\.png, new\.jpg, unplaced\.jpg"):
+        load_from_scene(tmp_path, new, strict=True, warn=no_warning)
+
+
+def test_scene_of_other_photos_is_refused(tmp_path: Path) -> None:
+    names = ("a.jpg", "b.jpg", "c.jpg")
+    photos = [photo(name) for name in names]
+    scene_of(tmp_path, posed(names), photos)
+    edited = replace(photos[1], sha256="of other bytes")
+    with pytest.raises(UserError, match=r"other photos of the same name: b\.jpg\. Give"):
+        load_from_scene(tmp_path, [photos[0], edited, photos[2]], strict=False, warn=no_warning)
+    with pytest.raises(UserError, match=r"cameras for 1 of 2 photos, needed 2\. It has a\.jpg, b\.jpg, c\.jpg"):
+        load_from_scene(tmp_path, [photos[0], photo("x.jpg")], strict=False, warn=no_warning)
+    with pytest.raises(UserError, match="is a scene folder, whose cameras are those of its own undistorted views"):
+        load_known(tmp_path, photos, warn=no_warning)  # its cameras are wrong for photos with lens distortion
+    SceneFolder.create(tmp_path / "new").update({})
     with pytest.raises(UserError, match="poses are not finished"):
-        load_known(tmp_path, photos, warn=no_warning)
+        load_from_scene(tmp_path / "new", photos, strict=False, warn=no_warning)
+
+
+def test_scene_of_a_video_knows_its_frames(tmp_path: Path) -> None:
+    """scene.json lists the video alone; the frames lie beside the views."""
+    names = ("clip_000001.jpg", "clip_000009.jpg")
+    want = scene_of(tmp_path, posed(names), [photo("clip.mp4")])
+    frames = tmp_path / "stages" / "01_pose" / "frames"
+    for name, view in zip(names, want.views, strict=True):
+        write_image(frames / name, view.image)
+    photos = [replace(photo(name), sha256=file_hash(frames / name)) for name in names]
+    assert load_from_scene(tmp_path, photos, strict=True, warn=no_warning).names == list(names)
+    write_image(frames / names[0], torch.ones(3, HEIGHT, WIDTH))
+    with pytest.raises(UserError, match=r"other photos of the same name: clip_000001\.jpg"):
+        load_from_scene(tmp_path, photos, strict=True, warn=no_warning)
+
+
+def test_small_views_of_a_scene_are_told_of(tmp_path: Path) -> None:
+    names = ("a.jpg", "b.jpg")
+    photos = [photo(name, 2 * HEIGHT, 2 * WIDTH) for name in names]
+    want = scene_of(tmp_path, posed(names), photos)
+
+    def estimated(max_size: int) -> tuple[PosedViews, list[str]]:
+        events: list[Event] = []
+        progress = StageReporter("pose", events.append)
+        got = estimate_poses(
+            photos, PoseConfig(), known=tmp_path, max_size=max_size, strict=True, seed=0, progress=progress
+        )
+        return got, [event.message for event in events if event.kind == "warning"]
+
+    same, warnings = estimated(WIDTH)
+    assert warnings == [] and all(torch.equal(a.c2w, b.c2w) for a, b in zip(same.views, want.views, strict=True))
+    assert all(torch.equal(view.K, K) for view in same.views)
+    smaller, warnings = estimated(WIDTH // 2)
+    assert warnings == [] and [view.width for view in smaller.views] == [WIDTH // 2] * 2
+    larger, warnings = estimated(1000)
+    assert [view.width for view in larger.views] == [WIDTH] * 2
+    assert len(warnings) == 1 and "are 80 pixels long and stay so, where photos.max_size asks for 160" in warnings[0]
 
 
 OPENCV = ("OPENCV", (90.0, 92, 41, 29, -0.15, 0.03, 0.004, -0.006))

@@ -12,12 +12,12 @@ from sparse3d.errors import UserError
 from sparse3d.kernels.reference import rasterize
 from sparse3d.optimize import mcmc
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
-from sparse3d.optimize.loop import background_color, optimize
+from sparse3d.optimize.loop import look_of, optimize
 from sparse3d.optimize.losses import photometric_loss
 from sparse3d.optimize.parameters import Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
 from sparse3d.progress import Event, StageReporter
-from sparse3d.render import rasterizer
+from sparse3d.render import drawer, rasterizer
 from sparse3d.types import Gaussians
 
 CONFIG = OptimizeConfig(steps=30, sh_interval=10, checkpoint_interval=10, coarse=0.0)
@@ -138,13 +138,37 @@ def test_nothing_to_optimize_is_said():
         optimize(empty, posed.views, CONFIG, rasterize, generator=torch.Generator(), progress=StageReporter("optimize"))
 
 
-def test_background_colours():
+def test_the_look_is_that_of_the_views():
     posed, _ = textured_plane(24, 32)
-    assert background_color(posed.views, "white").tolist() == [1, 1, 1] and background_color(
-        posed.views, "black"
-    ).tolist() == [0, 0, 0]
+    assert look_of(posed.views, replace(CONFIG, background="white")).background == (1, 1, 1)
+    assert look_of(posed.views, replace(CONFIG, background="black", antialiased=True)).antialiased
     expected = sum(view.image.mean(dim=(1, 2)) for view in posed.views) / 3
-    torch.testing.assert_close(background_color(posed.views, "mean"), expected)
+    torch.testing.assert_close(torch.tensor(look_of(posed.views, CONFIG).background), expected)
+    half = torch.zeros(24, 32, dtype=torch.bool)
+    half[:12] = True
+    image = torch.cat([torch.ones(3, 12, 32), torch.zeros(3, 12, 32)], dim=1)
+    masked = replace(posed.views[0], image=image, mask=half)
+    assert look_of((masked,), CONFIG).background == (1, 1, 1)
+
+
+def test_the_near_plane_follows_the_units():
+    """A scene in millimetres and the same one in metres are drawn alike."""
+    posed, _ = textured_plane(24, 32)
+    small = tuple(
+        replace(v, c2w=torch.cat([v.c2w[:, :3], v.c2w[:, 3:] * torch.tensor([1e-3, 1e-3, 1e-3, 1])[:, None]], 1))
+        for v in posed.views
+    )
+    blobs = some_gaussians()
+    shrunk = replace(blobs, means=blobs.means * 1e-3, log_scales=blobs.log_scales + math.log(1e-3))
+    one = drawer(blobs, look_of(posed.views, CONFIG))(posed.views[0].cameras)
+    other = drawer(shrunk, look_of(small, CONFIG))(small[0].cameras)
+    assert one.alpha.mean() > 0.05
+    torch.testing.assert_close(one.alpha, other.alpha, atol=1e-3, rtol=0)
+
+
+def test_a_scene_that_fades_away_is_an_error():
+    with pytest.raises(UserError, match=r"optimize\.prune_opacity"):
+        fit(replace(CONFIG, steps=5, prune_opacity=1.0))
 
 
 def test_parameters_keep_their_adam_state_through_growth():

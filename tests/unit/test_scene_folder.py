@@ -8,21 +8,23 @@ from support.synthetic import textured_plane
 
 from sparse3d.errors import UserError
 from sparse3d.io.scene import SceneFolder, content_hash
-from sparse3d.io.views import file_names, load_views, save_views
+from sparse3d.io.views import file_names, load_views, save_views, unique_stems
 from sparse3d.types import Points, PosedViews
 
 
 def test_a_stage_that_fails_leaves_what_was_there(tmp_path):
     scene = SceneFolder.create(tmp_path / "scene")
-    with scene.write_stage("01_pose", "key") as folder:
+    with scene.write_stage("01_pose", "key") as (folder, facts):
+        facts["photos"] = 3
         (folder / "result").write_text("good")
+    assert scene.facts("01_pose")["photos"] == 3 and scene.facts("02_init") == {}
     assert scene.is_done("01_pose", "key") and not scene.is_done("01_pose", "other")
-    with pytest.raises(RuntimeError), scene.write_stage("01_pose", "other") as folder:
+    with pytest.raises(RuntimeError), scene.write_stage("01_pose", "other") as (folder, _):
         (folder / "result").write_text("half")
         raise RuntimeError
     assert scene.is_done("01_pose", "key")
     assert (scene.stage_path("01_pose") / "result").read_text() == "good"
-    with scene.write_stage("01_pose", "third") as folder:
+    with scene.write_stage("01_pose", "third") as (folder, _):
         (folder / "result").write_text("better")
     assert scene.is_done("01_pose", "third")
     assert [path.name for path in scene.stage_path("01_pose").parent.iterdir()] == ["01_pose"]  # leftovers are gone
@@ -62,3 +64,9 @@ def test_views_come_back_as_they_were(tmp_path):
 
 def test_file_names_are_unique():
     assert file_names(["a/x.jpg", "b/x.png", "y.jpg"]) == {"a/x.jpg": "x", "b/x.png": "x_", "y.jpg": "y"}
+
+
+def test_stems_are_unique_for_equal_names_too():
+    assert unique_stems(["x.png", "x.png", "x_.png", "x.JPG"]) == ["x", "x_", "x__", "x___"]
+    assert unique_stems(["a.png", "A.png"]) == ["a", "A_"]  # one file where the file system ignores case
+    assert unique_stems(["shot.1", "shot.2", "shot.2.jpeg"]) == ["shot.1", "shot.2", "shot.2_"]  # no suffix of an image
