@@ -40,7 +40,7 @@ def triangulate(posed: PosedViews, config: PoseConfig, seed: int) -> Points:
         options = mapping_options(colmap, config, seed)
         # a given camera is right however wide or narrow it is
         for limits in (options, options.mapper, options.triangulation):
-            limits.min_focal_length_ratio, limits.max_focal_length_ratio = 0.0, 1e9
+            limits.min_focal_length_ratio, limits.max_focal_length_ratio = 1e-3, 1e3
         colmap.triangulate_points(model, folder / "database.db", folder / "images", folder / "points", options=options)
         points = read_model(folder / "points").points
     tracks = tuple(tuple(names[name] for name in track) for track in points.tracks)
