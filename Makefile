@@ -8,6 +8,7 @@ SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/csrc
 
 demo: $(VENV)/installed
 	$(BIN)/sparse3d recon examples/photos -o out/demo
+	@echo "Open out/demo/report.html, or walk around: $(BIN)/sparse3d view out/demo"
 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest --cov --cov-report=term
