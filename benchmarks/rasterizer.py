@@ -53,6 +53,7 @@ def seconds(
 
 
 def main() -> None:
+    """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gaussians", type=int, nargs="+", default=[20_000])
     parser.add_argument("--size", nargs="+", default=["252x189"], help="WIDTHxHEIGHT")

@@ -36,6 +36,7 @@ def seconds_to_prepare(target: Tensor) -> float:
 
 
 def main() -> None:
+    """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", default=["252x189", "504x378", "1008x756"], help="WIDTHxHEIGHT")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -170,6 +170,7 @@ def photograph(scene: Scene, name: str, step: float) -> bytes:
 
 
 def main() -> None:
+    """Writes photos, ground truth and held-out photos."""
     parser = argparse.ArgumentParser(description="Makes the example photos, their cameras and their depths.")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent, help="folder to write into (default: this file's)"

@@ -94,8 +94,7 @@ def optimize(
             order = torch.randperm(len(views), generator=generator).tolist()
         if shrink_at(step, config) != shrunk:
             shrunk = shrink_at(step, config)
-            small = [view.resized(-(-view.height // shrunk), -(-view.width // shrunk)) for view in views]
-            batch = [(view, prepare_target(view.image)) for view in small]
+            batch = _at_size(views, shrunk)
         view, target = batch[order.pop()]
         loss = _step(parameters, view, target, step, config, rasterize, look, extent, generator)
         done = step + 1
@@ -113,13 +112,13 @@ def optimize(
                 f"stopped at step {done} of {config.steps}: optimize.time_limit_s = {config.time_limit_s:g} is reached"
             )
             break
-    fitted = _without_faint(parameters.gaussians, config.prune_opacity)
-    if len(fitted) == 0:
-        raise UserError(
-            f"no Gaussian is left above optimize.prune_opacity = {config.prune_opacity:g}: the views hold none of them up. The cameras may "
-            "not belong to these photos; else raise optimize.opacity_decay towards 1"
-        )
-    return fitted
+    return _without_faint(parameters.gaussians, config.prune_opacity)
+
+
+def _at_size(views: tuple[View, ...], shrunk: int) -> list[tuple[View, Tensor | Target]]:
+    """The views reduced by a whole factor, each with its target prepared for the loss."""
+    small = [view.resized(-(-view.height // shrunk), -(-view.width // shrunk)) for view in views]
+    return [(view, prepare_target(view.image)) for view in small]
 
 
 def _step(
@@ -186,9 +185,18 @@ def _decay_opacities(parameters: Parameters, factor: float) -> None:
 
 
 def _without_faint(gaussians: Gaussians, opacity: float) -> Gaussians:
-    """The Gaussians that show: finite and above an opacity."""
+    """The Gaussians that show: finite and above an opacity.
+
+    Raises:
+        UserError: none is.
+    """
     with torch.no_grad():
         finite = torch.isfinite(gaussians.means).all(1) & torch.isfinite(gaussians.log_scales).all(1)
         keep = finite & (gaussians.opacities > opacity)
+        if not keep.any():
+            raise UserError(
+                f"no Gaussian is left above optimize.prune_opacity = {opacity:g}: the views hold none of them up. The "
+                "cameras may not belong to these photos; else raise optimize.opacity_decay towards 1"
+            )
         parts = (gaussians.means, gaussians.quats, gaussians.log_scales, gaussians.logit_opacities, gaussians.sh)
         return Gaussians(*(part.detach()[keep].contiguous() for part in parts))
