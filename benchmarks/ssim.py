@@ -19,6 +19,7 @@ from sparse3d.kernels.ssim import ssim_map
 
 
 def pytorch_loss(image: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
+    """The same loss in PyTorch. (3, H, W) twice -> a scalar"""
     return (1 - ssim_weight) * (image - target).abs().mean() + ssim_weight * (1 - ssim_map(image, target).mean())
 
 
@@ -30,6 +31,7 @@ def seconds(loss, rgb: Tensor, target: Tensor | cpu_loss.Target) -> float:
 
 
 def seconds_to_prepare(target: Tensor) -> float:
+    """Of the window means of a (3, H, W) target."""
     start = time.perf_counter()
     cpu_loss.Target(target)
     return time.perf_counter() - start

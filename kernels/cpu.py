@@ -24,7 +24,7 @@ def available() -> bool:
 
 
 def compiled() -> Any:
-    """The compiled module. Untyped, for its stub speaks of arrays and DLPack lets it take tensors as they are."""
+    """The compiled module. Untyped: its signatures name arrays, and DLPack lets it take tensors as they are."""
     return import_module("sparse3d.kernels._cpu")
 
 

@@ -45,7 +45,7 @@ class Lpips:
 
     @classmethod
     def find(cls) -> Lpips | None:
-        """The network from SPARSE3D_LPIPS, else from torch.hub's cache beside an installed lpips package; None without."""
+        """The network from SPARSE3D_LPIPS, else from torch.hub's cache; None unless both files are there."""
         folders = [Path(os.environ["SPARSE3D_LPIPS"])] if "SPARSE3D_LPIPS" in os.environ else []
         folders.append(Path(torch.hub.get_dir()) / "checkpoints")
         backbone = next((folder / _BACKBONE for folder in folders if (folder / _BACKBONE).is_file()), None)
