@@ -12,14 +12,16 @@ namespace sparse3d {
 
 struct Isa {
     const char* name;
-    // Gaussians [begin, end), at most kBlock of them.
-    void (*project_forward)(const Gaussians&, const Camera&, int64_t begin, int64_t end, Splat*, TileBox*);
-    // Also sums the slots of each Gaussian; `camera_sums` gets the kCameraSums sums of this block.
-    void (*project_backward)(const Gaussians&, const Camera&, int64_t begin, int64_t end, const Splat*,
-                             const uint32_t* slot_begin, const Slot*, const GaussianGradients&, float* camera_sums);
-    // Tiles [begin, end).
-    void (*blend_forward)(const BlendTask&, int64_t begin, int64_t end);
-    void (*blend_backward)(const BlendTask&, int64_t begin, int64_t end);
+    // Gaussians [begin, end), at most kBlock of them; `splats` and `boxes` are padded by kMostLanes.
+    void (*project_forward)(const Gaussians&, const Camera&, int64_t begin, int64_t end, Splat*, const RegionBoxes&);
+    // Also sums the slots of each Gaussian; `set` writes the gradients instead of adding to them, and `camera_sums` gets
+    // the kCameraSums sums of this block.
+    void (*project_backward)(const Gaussians&, const Camera&, int64_t begin, int64_t end, const SlotTable&, bool set,
+                             const GaussianGradients&, float* camera_sums);
+    // One region: the number of entries of its tiles; then, with room for them, its picture; and the gradient.
+    uint64_t (*count_entries)(const BlendTask&, int64_t region, RegionScratch&);
+    void (*blend_forward)(const BlendTask&, int64_t region, RegionScratch&);
+    void (*blend_backward)(const BlendTask&, int64_t region, RegionScratch&);
     // Tiles of the loss, [begin, end): the target's window means; sums and gradient.
     void (*loss_target)(const LossTask&, int64_t begin, int64_t end);
     void (*loss)(const LossTask&, int64_t begin, int64_t end);

@@ -4,14 +4,15 @@
 #include "isa.h"
 #include "lanes_aggregate.h"
 #include "lanes_blend.h"
+#include "lanes_blend_backward.h"
 #include "lanes_project.h"
+#include "lanes_project_backward.h"
 #include "lanes_ssim.h"
 #include "lanes_sweep.h"
 
 namespace sparse3d {
 
-const Isa SPARSE3D_ISA_SYMBOL = {SPARSE3D_ISA_NAME, project_forward, project_backward, blend_forward,
-                                 blend_backward,    loss_target,     loss,          sweep,
-                                 aggregate};
+const Isa SPARSE3D_ISA_SYMBOL = {SPARSE3D_ISA_NAME, project_forward, project_backward, count_entries, blend_forward,
+                                 blend_backward,    loss_target,     loss,             sweep,         aggregate};
 
 }  // namespace sparse3d

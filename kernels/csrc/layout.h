@@ -14,9 +14,16 @@ constexpr float kLog2AlphaMin = -7.99435344f;  // log2(1/255)
 constexpr float kLog2E = 1.44269504f;
 constexpr float kLn2 = 0.693147181f;
 
-constexpr int kTile = 8;         // pixels on a side
+constexpr int kTile = 4;              // pixels on a side of what has a list of its own
+constexpr int kTileShift = 2;  // kTile = 1 << kTileShift
+constexpr int kTilePixels = kTile * kTile;
+constexpr int kRegion = 32;           // pixels on a side of what one worker blends at a time, its splats in the L1 or L2 cache
+constexpr int kRegionShift = 5;  // kRegion = 1 << kRegionShift
+constexpr int kRegionTiles = kRegion / kTile;  // on a side
+constexpr int kTilesInRegion = kRegionTiles * kRegionTiles;
+constexpr int kBatch = 16;       // entries of a tile whose gradient is summed together
+constexpr int kMostLanes = 16;   // of any instruction set; arrays that are read by whole vectors are padded by as many
 constexpr int kBlock = 256;      // Gaussians in one unit of work, and in one partial sum of the camera's gradient
-constexpr int kPrefetch = 24;    // entries ahead of the blend loop; tile lists are padded by as many
 constexpr int kCameraSums = 15;  // gradient of rotation (9), translation (3) and, through SH directions, centre (3)
 constexpr int kMaxSh = 16;       // coefficients of degree 3
 constexpr float kFar2d = 1e9f;   // pixels; a Gaussian centred or reaching further is not drawn, to stay clear of overflow
@@ -28,7 +35,7 @@ struct Camera {
     float fx, fy, cx, cy;
     float min_x, max_x, min_y, max_y;  // range of x/z and y/z in the Jacobian
     float near_plane, far_plane, eps2d;
-    int width, height, tiles_x, tiles_y;
+    int width, height, regions_x, regions_y;
     bool antialiased;
     float background[3];
 };
@@ -50,11 +57,9 @@ struct GaussianGradients {
 // centre, reference.py's sigma is completed to squares, which cannot turn negative in float32:
 //     2 sigma = dx^2 / a + (dy - dx b/a)^2 a / det
 struct alignas(64) Splat {
-    float x, y;          // centre, pixels
-    float slope;         // b / a
-    float across;        // sqrt(log2(e) / 2 * a / det): log2(alpha) = log2_opacity - along dx^2 - (across (dy - slope dx))^2
-    float along;         // log2(e) / 2 / a
-    float log2_opacity;  // with the antialiasing compensation in it
+    float x, y;                   // centre, pixels; within a region relative to its middle
+    float narrow, across, cross;  // log2(alpha) = log2_opacity - (narrow dx)^2 - (across dy - cross dx)^2
+    float log2_opacity;           // with the antialiasing compensation in it
     float r, g, b;
     float depth;
     // the ellipse alpha = kAlphaMin, a little widened, for the tile lists
@@ -64,37 +69,54 @@ struct alignas(64) Splat {
     float thickness;  // sqrt(det) / c: the ellipse is dx = shear dy +- thickness sqrt(reach_y^2 - dy^2)
     float unused[2];
 };
+enum SplatField { kX, kY, kNarrow, kAcross, kCross, kLog2Opacity, kRed, kGreen, kBlue, kDepthField, kReachY, kTipY, kShear,
+                  kThickness, kSplatFields, kSplatSize = 16 };
 
-// Tiles of the box around a Gaussian's ellipse, both ends included; x0 > x1 where nothing is drawn.
-struct TileBox {
-    uint16_t x0, y0, x1, y1;
+// Regions of the box around each Gaussian's ellipse, first | last << 16, both included; kNowhere where nothing is drawn.
+struct RegionBoxes {
+    uint32_t *x, *y;
 };
+constexpr uint32_t kNowhere = 1;  // first 1, last 0
 
-// One (Gaussian, tile) pair in the list of a tile, nearest first.
-struct Entry {
-    uint32_t gaussian;
-    uint32_t slot;  // where its gradient sums go; the slots of a Gaussian are neighbours
-};
-
-// Gradient sums of one Gaussian over the pixels of one tile, with v = alpha dL/dalpha and t = across (dy - slope dx) as in
+// Gradient sums of one Gaussian over the pixels of a region, with v = alpha dL/dalpha and t = across dy - cross dx as in
 // Splat: sums of v dx dy would lose most of their digits to cancellation in long thin Gaussians.
 enum SlotField { kV, kVX, kVXX, kVT, kVXT, kVTT, kR, kG, kB, kDepth, kSlotFields, kSlotSize = 16 };
 struct alignas(64) Slot {
     float sums[kSlotSize];
 };
 
+// The slots of all regions and where those of each Gaussian are.
+struct SlotTable {
+    const uint32_t *place_begin, *places;
+    const Slot* slots;
+};
+
+// The lists of the tiles of one region: places among the region's Gaussians, nearest first.
+struct RegionLists {
+    uint32_t* entries;
+    uint32_t begin[kTilesInRegion + 1];  // into entries
+    uint32_t stop[kTilesInRegion];       // end of the entries that the tile needed; written forward, read backward
+};
+
+// Memory of one worker for the region it is at, for as many Gaussians as that has, rounded up to whole vectors.
+struct RegionScratch {
+    Splat* splats;
+    uint32_t *keys, *other_keys, *order, *other_order;
+    uint32_t *upper_tiles, *lower_tiles;  // bit 8 row + column: the ellipse meets that tile, rows 0 to 3 and 4 to 7
+};
+
 // What the blend stages read and write; image pointers are at the view's first pixel.
 struct BlendTask {
     const Camera* camera;
-    const Splat* splats;
-    const Entry* entries;
-    const uint32_t* tile_begin;  // (tiles + 1)
-    uint32_t* tile_stop;         // (tiles) end of the entries that the tile needed; written forward, read backward
+    const Splat* splats;           // (N)
+    const uint32_t* members;       // Gaussians of each region, ascending
+    const uint32_t* region_begin;  // (regions + 1) into members
+    RegionLists* lists;            // (regions)
     float *rgb, *alpha, *depth, *median;
     // backward only; null where the loss does not depend on that output
     const float *grad_rgb, *grad_alpha, *grad_depth;
-    Slot* slots;
-    float* background_sums;  // (tiles, 3)
+    Slot* slots;              // as members
+    float* background_sums;   // (regions, 3)
 };
 
 // Tiles of the loss: the windowed rows of 48 columns stay in an L1 cache of 48 KiB, and many rows repay the 10 above

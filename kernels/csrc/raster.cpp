@@ -1,6 +1,7 @@
 #include "raster.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "thread_pool.h"
 
@@ -8,7 +9,24 @@ namespace sparse3d {
 
 namespace {
 
-constexpr int kTilesAtOnce = 8;
+constexpr uint64_t kMostEntries = uint64_t{1} << 31;
+constexpr uint64_t kPiece = uint64_t{1} << 18;  // entries of an arena's piece
+
+// Memory of one worker, as large as its largest region so far.
+class Workshop {
+   public:
+    RegionScratch with_room_for(int64_t count) {
+        const int64_t padded = count + kMostLanes;
+        splats_.resize(padded);
+        places_.resize(6 * padded);
+        uint32_t* const p = places_.data();
+        return {splats_.data(), p, p + padded, p + 2 * padded, p + 3 * padded, p + 4 * padded, p + 5 * padded};
+    }
+
+   private:
+    Buffer<Splat> splats_;
+    Buffer<uint32_t> places_;
+};
 
 Camera make_camera(const Cameras& cameras, int64_t v) {
     Camera camera = {};
@@ -35,14 +53,14 @@ Camera make_camera(const Cameras& cameras, int64_t v) {
     camera.eps2d = cameras.eps2d;
     camera.width = cameras.width;
     camera.height = cameras.height;
-    camera.tiles_x = (cameras.width + kTile - 1) / kTile;
-    camera.tiles_y = (cameras.height + kTile - 1) / kTile;
+    camera.regions_x = (cameras.width + kRegion - 1) / kRegion;
+    camera.regions_y = (cameras.height + kRegion - 1) / kRegion;
     camera.antialiased = cameras.antialiased;
     std::copy_n(cameras.background, 3, camera.background);
     return camera;
 }
 
-int64_t tile_count(const Camera& camera) { return static_cast<int64_t>(camera.tiles_x) * camera.tiles_y; }
+int64_t region_count(const Camera& camera) { return static_cast<int64_t>(camera.regions_x) * camera.regions_y; }
 
 // `images` moved on to view v.
 Images at_view(const Images& images, const Camera& camera, int64_t v) {
@@ -54,9 +72,9 @@ BlendTask blend_task(const View& view, const Images& images) {
     BlendTask task = {};
     task.camera = &view.camera;
     task.splats = view.splats.data();
-    task.entries = view.lists.entries.data();
-    task.tile_begin = view.lists.tile_begin.data();
-    task.tile_stop = const_cast<uint32_t*>(view.tile_stop.data());  // only the forward pass writes it
+    task.members = view.members.members.data();
+    task.region_begin = view.members.region_begin.data();
+    task.lists = const_cast<RegionLists*>(view.lists.data());  // only the forward pass writes them
     task.rgb = images.rgb;
     task.alpha = images.alpha;
     task.depth = images.depth;
@@ -80,28 +98,63 @@ void add_viewmat_gradient(const Camera& camera, const float* block_sums, int64_t
     }
 }
 
+void set_to_zero(const Gaussians& gaussians, const GaussianGradients& gradients) {
+    std::fill_n(gradients.means, 3 * gaussians.count, 0.0f);
+    std::fill_n(gradients.quats, 4 * gaussians.count, 0.0f);
+    std::fill_n(gradients.scales, 3 * gaussians.count, 0.0f);
+    std::fill_n(gradients.opacities, gaussians.count, 0.0f);
+    std::fill_n(gradients.colors, gaussians.color_stride * gaussians.count, 0.0f);
+}
+
 }  // namespace
+
+uint32_t* Arena::take(uint64_t count) {
+    if (pieces_.empty() || size_ - used_ < count) {
+        size_ = std::max(count, kPiece);
+        used_ = 0;
+        pieces_.emplace_back(size_);
+    }
+    used_ += count;
+    return pieces_.back().data() + (used_ - count);
+}
+
+void Arena::clear() {
+    pieces_.clear();
+    used_ = size_ = 0;
+}
 
 Context forward(const Gaussians& gaussians, const Cameras& cameras, const Images& images, bool keep, int threads) {
     const Isa& isa = chosen_isa();
     Context context;
     context.count = gaussians.count;
     context.views.resize(keep ? cameras.count : std::min<int64_t>(cameras.count, 1));
-    Buffer<TileBox> boxes(gaussians.count);
-    TileScratch scratch;
+    const int64_t padded = gaussians.count + kMostLanes;
+    RegionCounts counts;
+    counts.boxes_x.resize(padded);
+    counts.boxes_y.resize(padded);
+    const RegionBoxes boxes = {counts.boxes_x.data(), counts.boxes_y.data()};
+    std::vector<Workshop> workshops(threads);
     for (int64_t v = 0; v < cameras.count; ++v) {
         View& view = context.views[keep ? v : 0];
         view.camera = make_camera(cameras, v);
-        view.splats.resize(gaussians.count + 1);  // one more: the padding of the lists points at the first
+        view.splats.resize(padded);
         parallel_for(gaussians.count, kBlock, threads, [&](int64_t begin, int64_t end, int) {
-            for (int64_t i = begin; i < end; i += kBlock)
-                isa.project_forward(gaussians, view.camera, i, std::min(i + kBlock, end), view.splats.data(), boxes.data());
+            isa.project_forward(gaussians, view.camera, begin, end, view.splats.data(), boxes);
         });
-        make_tile_lists(view.camera, gaussians.count, view.splats.data(), boxes.data(), threads, scratch, view.lists);
-        view.tile_stop.resize(tile_count(view.camera));
+        find_members(view.camera, gaussians.count, threads, counts, view.members);
+
+        view.lists.resize(region_count(view.camera));
+        view.arenas.resize(threads);
+        for (Arena& arena : view.arenas) arena.clear();
         const BlendTask task = blend_task(view, at_view(images, view.camera, v));
-        parallel_for(tile_count(view.camera), kTilesAtOnce, threads,
-                     [&](int64_t begin, int64_t end, int) { isa.blend_forward(task, begin, end); });
+        parallel_for(region_count(view.camera), 1, threads, [&](int64_t region, int64_t, int worker) {
+            RegionScratch scratch = workshops[worker].with_room_for(task.region_begin[region + 1] - task.region_begin[region]);
+            const uint64_t entries = isa.count_entries(task, region, scratch);
+            if (entries >= kMostEntries)
+                throw std::length_error("means: 2^31 or more Gaussians and tiles meet in 32 x 32 pixels; draw fewer Gaussians");
+            task.lists[region].entries = view.arenas[worker].take(entries);
+            isa.blend_forward(task, region, scratch);
+        });
     }
     if (!keep) context.views.clear();
     return context;
@@ -113,21 +166,17 @@ void backward(const Context& context, const Gaussians& gaussians, const Images& 
     const int64_t blocks = (gaussians.count + kBlock - 1) / kBlock;
     std::fill_n(viewmats, 16 * context.views.size(), 0.0f);
     std::fill_n(background, 3, 0.0f);
-    parallel_for(gaussians.count, kBlock, threads, [&](int64_t begin, int64_t end, int) {
-        std::fill(gradients.means + 3 * begin, gradients.means + 3 * end, 0.0f);
-        std::fill(gradients.quats + 4 * begin, gradients.quats + 4 * end, 0.0f);
-        std::fill(gradients.scales + 3 * begin, gradients.scales + 3 * end, 0.0f);
-        std::fill(gradients.opacities + begin, gradients.opacities + end, 0.0f);
-        std::fill(gradients.colors + gaussians.color_stride * begin, gradients.colors + gaussians.color_stride * end, 0.0f);
-    });
+    if (context.views.empty()) set_to_zero(gaussians, gradients);
     Buffer<Slot> slots;
     Buffer<float> background_sums, block_sums(blocks * kCameraSums);
+    std::vector<Workshop> workshops(threads);
     for (size_t v = 0; v < context.views.size(); ++v) {
         const View& view = context.views[v];
-        const int64_t tiles = tile_count(view.camera);
+        const Members& members = view.members;
+        const int64_t regions = region_count(view.camera);
         const int64_t first = static_cast<int64_t>(v) * view.camera.width * view.camera.height;
-        slots.resize(view.lists.entry_count + 1);
-        background_sums.resize(3 * tiles);
+        slots.resize(members.region_begin[regions]);
+        background_sums.resize(3 * regions);
 
         BlendTask task = blend_task(view, at_view(images, view.camera, static_cast<int64_t>(v)));
         task.grad_rgb = image_gradients.rgb ? image_gradients.rgb + 3 * first : nullptr;
@@ -135,16 +184,17 @@ void backward(const Context& context, const Gaussians& gaussians, const Images& 
         task.grad_depth = image_gradients.depth ? image_gradients.depth + first : nullptr;
         task.slots = slots.data();
         task.background_sums = background_sums.data();
-        parallel_for(tiles, kTilesAtOnce, threads,
-                     [&](int64_t begin, int64_t end, int) { isa.blend_backward(task, begin, end); });
-        for (int64_t tile = 0; tile < tiles; ++tile)
-            for (int k = 0; k < 3; ++k) background[k] += background_sums[3 * tile + k];
+        parallel_for(regions, 1, threads, [&](int64_t region, int64_t, int worker) {
+            RegionScratch scratch = workshops[worker].with_room_for(task.region_begin[region + 1] - task.region_begin[region]);
+            isa.blend_backward(task, region, scratch);
+        });
+        for (int64_t region = 0; region < regions; ++region)
+            for (int k = 0; k < 3; ++k) background[k] += background_sums[3 * region + k];
 
-        parallel_for(blocks, 1, threads, [&](int64_t begin, int64_t end, int) {
-            for (int64_t block = begin; block < end; ++block)
-                isa.project_backward(gaussians, view.camera, block * kBlock, std::min((block + 1) * kBlock, gaussians.count),
-                                     view.splats.data(), view.lists.slot_begin.data(), slots.data(), gradients,
-                                     block_sums.data() + block * kCameraSums);
+        const SlotTable table = {members.place_begin.data(), members.places.data(), slots.data()};
+        parallel_for(blocks, 1, threads, [&](int64_t block, int64_t, int) {
+            isa.project_backward(gaussians, view.camera, block * kBlock, std::min((block + 1) * kBlock, gaussians.count), table,
+                                 v == 0, gradients, block_sums.data() + block * kCameraSums);
         });
         add_viewmat_gradient(view.camera, block_sums.data(), blocks, viewmats + 16 * v);
     }

@@ -4,16 +4,28 @@
 #include <vector>
 
 #include "isa.h"
-#include "tiles.h"
+#include "regions.h"
 
 namespace sparse3d {
+
+// Memory for the tile lists that one worker makes: taken in pieces, given back all at once.
+class Arena {
+   public:
+    uint32_t* take(uint64_t count);
+    void clear();
+
+   private:
+    std::vector<Buffer<uint32_t>> pieces_;
+    uint64_t used_ = 0, size_ = 0;  // of the last piece
+};
 
 // What the gradient needs of one view's forward pass.
 struct View {
     Camera camera;
-    Buffer<Splat> splats;  // (N); set where a Gaussian is drawn
-    TileLists lists;
-    Buffer<uint32_t> tile_stop;  // (tiles)
+    Members members;
+    Buffer<Splat> splats;       // (N); set where a Gaussian is drawn
+    Buffer<RegionLists> lists;  // (regions)
+    std::vector<Arena> arenas;  // of the workers
 };
 
 // Of all views; kept by the autograd context of kernels/cpu.py.

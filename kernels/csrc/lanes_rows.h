@@ -1,0 +1,177 @@
+// Rows of floats in memory to one vector for each component, and back.
+#pragma once
+
+#include "simd.h"
+
+namespace sparse3d {
+namespace {
+
+// Component l of rows[k] becomes component k of rows[l]: pairs of rows exchange blocks of 1, 2, 4 and 8 lanes.
+inline void transpose(V rows[kLanes]) {
+#if defined(__AVX512F__)
+    V a[16];
+#pragma GCC unroll 8
+    for (int k = 0; k < 16; k += 2) {
+        a[k] = (V)_mm512_unpacklo_ps((__m512)rows[k], (__m512)rows[k + 1]);
+        a[k + 1] = (V)_mm512_unpackhi_ps((__m512)rows[k], (__m512)rows[k + 1]);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < 16; k += 4) {  // rows k..k+3 hold columns 0, 1, 2, 3 of each 128-bit block
+        rows[k] = (V)_mm512_unpacklo_pd((__m512d)a[k], (__m512d)a[k + 2]);
+        rows[k + 1] = (V)_mm512_unpackhi_pd((__m512d)a[k], (__m512d)a[k + 2]);
+        rows[k + 2] = (V)_mm512_unpacklo_pd((__m512d)a[k + 1], (__m512d)a[k + 3]);
+        rows[k + 3] = (V)_mm512_unpackhi_pd((__m512d)a[k + 1], (__m512d)a[k + 3]);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+        a[k] = (V)_mm512_shuffle_f32x4((__m512)rows[k], (__m512)rows[k + 4], 0x88);  // blocks 0 and 2 of both
+        a[k + 4] = (V)_mm512_shuffle_f32x4((__m512)rows[k], (__m512)rows[k + 4], 0xdd);
+        a[k + 8] = (V)_mm512_shuffle_f32x4((__m512)rows[k + 8], (__m512)rows[k + 12], 0x88);
+        a[k + 12] = (V)_mm512_shuffle_f32x4((__m512)rows[k + 8], (__m512)rows[k + 12], 0xdd);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+        rows[k] = (V)_mm512_shuffle_f32x4((__m512)a[k], (__m512)a[k + 8], 0x88);
+        rows[k + 4] = (V)_mm512_shuffle_f32x4((__m512)a[k + 4], (__m512)a[k + 12], 0x88);
+        rows[k + 8] = (V)_mm512_shuffle_f32x4((__m512)a[k], (__m512)a[k + 8], 0xdd);
+        rows[k + 12] = (V)_mm512_shuffle_f32x4((__m512)a[k + 4], (__m512)a[k + 12], 0xdd);
+    }
+#elif defined(__AVX2__)
+    V a[8];
+#pragma GCC unroll 4
+    for (int k = 0; k < 8; k += 2) {
+        a[k] = (V)_mm256_unpacklo_ps((__m256)rows[k], (__m256)rows[k + 1]);
+        a[k + 1] = (V)_mm256_unpackhi_ps((__m256)rows[k], (__m256)rows[k + 1]);
+    }
+#pragma GCC unroll 2
+    for (int k = 0; k < 8; k += 4) {
+        rows[k] = (V)_mm256_unpacklo_pd((__m256d)a[k], (__m256d)a[k + 2]);
+        rows[k + 1] = (V)_mm256_unpackhi_pd((__m256d)a[k], (__m256d)a[k + 2]);
+        rows[k + 2] = (V)_mm256_unpacklo_pd((__m256d)a[k + 1], (__m256d)a[k + 3]);
+        rows[k + 3] = (V)_mm256_unpackhi_pd((__m256d)a[k + 1], (__m256d)a[k + 3]);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+        const V low = rows[k], high = rows[k + 4];
+        rows[k] = (V)_mm256_permute2f128_ps((__m256)low, (__m256)high, 0x20);
+        rows[k + 4] = (V)_mm256_permute2f128_ps((__m256)low, (__m256)high, 0x31);
+    }
+#else
+    const V a = SPARSE3D_SHUFFLE(rows[0], rows[1], 0, 4, 1, 5), b = SPARSE3D_SHUFFLE(rows[0], rows[1], 2, 6, 3, 7);
+    const V c = SPARSE3D_SHUFFLE(rows[2], rows[3], 0, 4, 1, 5), d = SPARSE3D_SHUFFLE(rows[2], rows[3], 2, 6, 3, 7);
+    rows[0] = SPARSE3D_SHUFFLE(a, c, 0, 1, 4, 5);
+    rows[1] = SPARSE3D_SHUFFLE(a, c, 2, 3, 6, 7);
+    rows[2] = SPARSE3D_SHUFFLE(b, d, 0, 1, 4, 5);
+    rows[3] = SPARSE3D_SHUFFLE(b, d, 2, 3, 6, 7);
+#endif
+}
+
+// columns[k] = component k of kLanes rows of 16 floats, `stride` floats apart; and back.
+inline void load_columns(const float* rows, int64_t stride, V columns[16]) {
+    for (int k = 0; k < 16; k += kLanes) {
+        for (int l = 0; l < kLanes; ++l) columns[k + l] = load(rows + l * stride + k);
+        transpose(columns + k);
+    }
+}
+
+inline void store_columns(const V columns[16], float* rows, int64_t stride) {
+    for (int k = 0; k < 16; k += kLanes) {
+        V block[kLanes];
+        for (int l = 0; l < kLanes; ++l) block[l] = columns[k + l];
+        transpose(block);
+        for (int l = 0; l < kLanes; ++l) store(rows + l * stride + k, block[l]);
+    }
+}
+
+// Index sequences for shuffles of rows of `kStride` floats one after another; `Lane` stands for the lanes of one vector.
+template <int... Lane>
+struct Lanes {};
+template <int kCount, int... Lane>
+struct CountLanes : CountLanes<kCount - 1, kCount - 1, Lane...> {};
+template <int... Lane>
+struct CountLanes<0, Lane...> {
+    typedef Lanes<Lane...> type;
+};
+typedef CountLanes<kLanes>::type AllLanes;
+
+// Lanes of the vectors `from` and `from + 1` of the rows that are component `k`; anything in lanes that lie elsewhere.
+constexpr int row_lane(int lane, int stride, int k, int from) {
+    const int at = lane * stride + k - from * kLanes;
+    return at >= 0 && at < 2 * kLanes ? at : 0;
+}
+// Lanes of (what row_lane found of the first two vectors, what comes from `second`)
+constexpr int pick_lane(int lane, int stride, int k, int second) {
+    return lane * stride + k < second * kLanes ? lane : kLanes + lane;
+}
+constexpr int third_lane(int lane, int k) {
+    return lane * 3 + k < 2 * kLanes ? lane : lane * 3 + k - kLanes;
+}
+
+template <int k, int... Lane>
+inline V column3(const V rows[3], Lanes<Lane...>) {
+    const V both = SPARSE3D_SHUFFLE(rows[0], rows[1], row_lane(Lane, 3, k, 0)...);
+    return SPARSE3D_SHUFFLE(both, rows[2], third_lane(Lane, k)...);
+}
+
+template <int k, int... Lane>
+inline V column4(const V rows[4], Lanes<Lane...>) {
+    const V low = SPARSE3D_SHUFFLE(rows[0], rows[1], row_lane(Lane, 4, k, 0)...);
+    const V high = SPARSE3D_SHUFFLE(rows[2], rows[3], row_lane(Lane, 4, k, 2)...);
+    return SPARSE3D_SHUFFLE(low, high, pick_lane(Lane, 4, k, 2)...);
+}
+
+// Vector `j` of the rows that three or four columns make up.
+constexpr int from_low(int lane, int stride, int j, int first) {
+    const int at = j * kLanes + lane, k = at % stride - first;
+    return k == 0 || k == 1 ? k * kLanes + at / stride : 0;
+}
+constexpr int from_third(int lane, int j) {
+    const int at = j * kLanes + lane;
+    return at % 3 < 2 ? lane : kLanes + at / 3;
+}
+constexpr int from_half(int lane, int j) { return (j * kLanes + lane) % 4 < 2 ? lane : kLanes + lane; }
+
+template <int j, int... Lane>
+inline V rows3(const V columns[3], Lanes<Lane...>) {
+    const V both = SPARSE3D_SHUFFLE(columns[0], columns[1], from_low(Lane, 3, j, 0)...);
+    return SPARSE3D_SHUFFLE(both, columns[2], from_third(Lane, j)...);
+}
+
+template <int j, int... Lane>
+inline V rows4(const V columns[4], Lanes<Lane...>) {
+    const V low = SPARSE3D_SHUFFLE(columns[0], columns[1], from_low(Lane, 4, j, 0)...);
+    const V high = SPARSE3D_SHUFFLE(columns[2], columns[3], from_low(Lane, 4, j, 2)...);
+    return SPARSE3D_SHUFFLE(low, high, from_half(Lane, j)...);
+}
+
+// columns[k] = component k of kLanes rows of 3 or 4 floats, one after another; and back.
+inline void load_columns3(const float* p, V columns[3]) {
+    const V rows[3] = {load(p), load(p + kLanes), load(p + 2 * kLanes)};
+    columns[0] = column3<0>(rows, AllLanes());
+    columns[1] = column3<1>(rows, AllLanes());
+    columns[2] = column3<2>(rows, AllLanes());
+}
+
+inline void load_columns4(const float* p, V columns[4]) {
+    const V rows[4] = {load(p), load(p + kLanes), load(p + 2 * kLanes), load(p + 3 * kLanes)};
+    columns[0] = column4<0>(rows, AllLanes());
+    columns[1] = column4<1>(rows, AllLanes());
+    columns[2] = column4<2>(rows, AllLanes());
+    columns[3] = column4<3>(rows, AllLanes());
+}
+
+inline void store_columns3(const V columns[3], float* p) {
+    store(p, rows3<0>(columns, AllLanes()));
+    store(p + kLanes, rows3<1>(columns, AllLanes()));
+    store(p + 2 * kLanes, rows3<2>(columns, AllLanes()));
+}
+
+inline void store_columns4(const V columns[4], float* p) {
+    store(p, rows4<0>(columns, AllLanes()));
+    store(p + kLanes, rows4<1>(columns, AllLanes()));
+    store(p + 2 * kLanes, rows4<2>(columns, AllLanes()));
+    store(p + 3 * kLanes, rows4<3>(columns, AllLanes()));
+}
+
+}  // namespace
+}  // namespace sparse3d
