@@ -83,7 +83,8 @@ void py_backward(const Context& context, InRows means, InRows quats, InRows scal
 }  // namespace
 
 void bind_raster(nb::module_& m) {
-    nb::class_<Context>(m, "Context", "What the gradient needs of a forward pass.");
+    nb::class_<Context>(m, "Context", "What the gradient needs of a forward pass.")
+        .def("pairs", &Context::pairs, "How many pairs of a Gaussian and a pixel were looked at.");
     m.def("forward", &py_forward, "means"_a.noconvert(), "quats"_a.noconvert(), "scales"_a.noconvert(),
           "opacities"_a.noconvert(), "colors"_a.noconvert(), "viewmats"_a.noconvert(), "Ks"_a.noconvert(),
           "background"_a.noconvert(), "sh_degree"_a, "near_plane"_a, "far_plane"_a, "eps2d"_a, "antialiased"_a,

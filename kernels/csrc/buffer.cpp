@@ -1,5 +1,7 @@
 #include "buffer.h"
 
+#include <sys/mman.h>
+
 #include <mutex>
 #include <new>
 
@@ -11,6 +13,24 @@ constexpr size_t kSmallest = size_t{1} << 16;  // below, malloc does as well
 constexpr size_t kMostKept = size_t{1} << 30;
 constexpr int kMostBlocks = 32;
 constexpr std::align_val_t kAlignment{64};
+
+constexpr size_t kHugePage = size_t{2} << 20;
+
+// Large blocks lie in huge pages where the system has them: a step touches tens of MiB in no order, and finding thousands of
+// small pages costs more than reading what is on them.
+void* new_block(size_t& bytes) {
+    if (bytes < kHugePage) return ::operator new(bytes, kAlignment);
+    bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+    void* const block = ::operator new(bytes, std::align_val_t{kHugePage});
+#ifdef MADV_HUGEPAGE
+    madvise(block, bytes, MADV_HUGEPAGE);  // a wish; what it answers changes nothing
+#endif
+    return block;
+}
+
+void delete_block(void* block, size_t bytes) noexcept {
+    ::operator delete(block, bytes < kHugePage ? kAlignment : std::align_val_t{kHugePage});
+}
 
 struct Block {
     void* memory;
@@ -56,7 +76,7 @@ void* take_block(size_t& bytes) {
         }
         bytes += bytes / 8;  // the next step may need a little more
     }
-    return ::operator new(bytes, kAlignment);
+    return new_block(bytes);
 }
 
 void give_back_block(void* memory, size_t bytes) noexcept {
@@ -64,14 +84,16 @@ void give_back_block(void* memory, size_t bytes) noexcept {
         Kept& store = kept();
         std::unique_lock<std::mutex> lock(store.mutex, std::try_to_lock);
         if (lock.owns_lock()) {
-            while (store.count == kMostBlocks || (store.count > 0 && store.bytes + bytes > kMostKept))
-                ::operator delete(store.remove(0).memory, kAlignment);
+            while (store.count == kMostBlocks || (store.count > 0 && store.bytes + bytes > kMostKept)) {
+                const Block oldest = store.remove(0);
+                delete_block(oldest.memory, oldest.bytes);
+            }
             store.blocks[store.count++] = {memory, bytes};
             store.bytes += bytes;
             return;
         }
     }
-    ::operator delete(memory, kAlignment);
+    delete_block(memory, bytes);
 }
 
 }  // namespace sparse3d

@@ -18,8 +18,10 @@ struct Isa {
     // the kCameraSums sums of this block.
     void (*project_backward)(const Gaussians&, const Camera&, int64_t begin, int64_t end, const SlotTable&, bool set,
                              const GaussianGradients&, float* camera_sums);
-    // One region: the number of entries of its tiles; then, with room for them, its picture; and the gradient.
-    uint64_t (*count_entries)(const BlendTask&, int64_t region, RegionScratch&);
+    // One region: how many entries its tile lists may come to; then, with room for them, the lists, of which it returns the
+    // entries there are; its picture; and the gradient.
+    uint64_t (*list_rows)(const BlendTask&, int64_t region, RegionScratch&);
+    uint64_t (*list_tiles)(const BlendTask&, int64_t region, RegionScratch&);
     void (*blend_forward)(const BlendTask&, int64_t region, RegionScratch&);
     void (*blend_backward)(const BlendTask&, int64_t region, RegionScratch&);
     // Tiles of the loss, [begin, end): the target's window means; sums and gradient.

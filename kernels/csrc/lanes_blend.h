@@ -12,25 +12,51 @@ struct alignas(64) TileImages {
     float alpha[kTilePixels], depth[kTilePixels], median[kTilePixels];
 };
 
+// The depth of the one of kAhead Gaussians that takes the transmittance T from above a half to a half or below, if one does.
+inline void find_median(const Splat* splats, const uint32_t* entries, const V alpha[kAhead], V T, V& median) {
+    for (int k = 0; k < kAhead; ++k) {
+        const V after = less_product(T, alpha[k], T);
+        median = (T > 0.5f) & (after <= 0.5f) ? all(splats[entries[k]].depth) : median;
+        T = after;
+    }
+}
+
+// Takes the weight from the Gaussian that would take the transmittance T to its minimum, and from all behind it. T itself goes
+// on, and keeps finished pixels finished.
+inline void leave_out_finished(const V alpha[kAhead], V T, V weight[kAhead]) {
+    for (int k = 0; k < kAhead; ++k) {
+        T = less_product(T, alpha[k], T);
+        weight[k] = select(T > kTransmittanceMin, weight[k]);
+    }
+}
+
 // Draws one part of a tile; returns where in the entries all its pixels were finished.
 inline uint32_t blend_part(const Camera& camera, const Splat* splats, const uint32_t* entries, uint32_t begin, uint32_t end,
                            V x, V y, V T, int part, TileImages& images) {
     V r = V{}, g = V{}, b = V{}, coverage = V{}, depth = V{}, median = V{};
     uint32_t e = begin;
     while (e < end) {
-        const uint32_t pause = end - e < 8 ? end : e + 8;  // whether all pixels are finished is asked now and then
-        for (; e < pause; ++e) {
-            const Splat& s = splats[entries[e]];
-            const Step step(log2_alpha(s, x, y), T);
-            // The last Gaussian met with more than half left is the one that takes it to a half or below.
-            median = T > 0.5f ? all(s.depth) : median;
-            T = step.after;
-            r += step.weight * s.r;
-            g += step.weight * s.g;
-            b += step.weight * s.b;
-            depth += step.weight * s.depth;
-            coverage += step.weight;
+        V alpha[kAhead], weight[kAhead];
+        alphas(splats, entries + e, x, y, alpha);
+        const V before = T;
+#pragma GCC unroll 4
+        for (int k = 0; k < kAhead; ++k) {
+            weight[k] = alpha[k] * T;
+            T = less_product(T, alpha[k], T);
         }
+        // Both happen once in a pixel, so that it pays to ask for it only now and then.
+        if (any((before > 0.5f) & (T <= 0.5f))) find_median(splats, entries + e, alpha, before, median);
+        if (any(T <= kTransmittanceMin)) leave_out_finished(alpha, before, weight);
+#pragma GCC unroll 4
+        for (int k = 0; k < kAhead; ++k) {
+            const Splat& s = splats[entries[e + k]];
+            r += weight[k] * s.r;
+            g += weight[k] * s.g;
+            b += weight[k] * s.b;
+            depth += weight[k] * s.depth;
+            coverage += weight[k];
+        }
+        e += kAhead;
         if (!any(T > kTransmittanceMin)) break;
     }
     const V rest = 1.0f - coverage;
@@ -40,20 +66,20 @@ inline uint32_t blend_part(const Camera& camera, const Splat* splats, const uint
     store(images.b + at, b + rest * camera.background[2]);
     store(images.alpha + at, coverage);
     store(images.depth + at, depth / max(coverage, all(1e-10f)));
-    store(images.median + at, select(T <= 0.5f, median));
+    store(images.median + at, median);
     return e;
 }
 
-// Fills the lists that count_entries has counted, and draws.
+// Draws the lists that list_tiles has filled.
 void blend_forward(const BlendTask& task, int64_t index, RegionScratch& scratch) {
     const Camera& camera = *task.camera;
     const Region region(task, index);
     RegionLists& lists = task.lists[index];
-    fill_lists(region, scratch, lists);
     for (int number = 0; number < kTilesInRegion; ++number) {
         const Tile tile(region, number);
-        if (tile.outside()) continue;
         const uint32_t begin = lists.begin[number], end = lists.begin[number + 1];
+        lists.stop[number] = begin;
+        if (tile.outside()) continue;
         const V x = tile.pixels_x();
         alignas(64) float transmittance[kTilePixels];
         tile.fill_transmittance(transmittance);
@@ -65,14 +91,10 @@ void blend_forward(const BlendTask& task, int64_t index, RegionScratch& scratch)
             stop = here > stop ? here : stop;
         }
         lists.stop[number] = stop;
-        tile.for_each_pixel(camera.width, [&](int p, int64_t pixel) {
-            task.rgb[3 * pixel] = images.r[p];
-            task.rgb[3 * pixel + 1] = images.g[p];
-            task.rgb[3 * pixel + 2] = images.b[p];
-            task.alpha[pixel] = images.alpha[p];
-            task.depth[pixel] = images.depth[p];
-            task.median[pixel] = images.median[p];
-        });
+        tile.store_rgb(task, images.r, images.g, images.b, task.rgb);
+        tile.store(task, images.alpha, task.alpha);
+        tile.store(task, images.depth, task.depth);
+        tile.store(task, images.median, task.median);
     }
 }
 

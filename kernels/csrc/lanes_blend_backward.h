@@ -22,55 +22,72 @@ struct alignas(64) TileGradients {
 };
 
 struct alignas(64) Batch {
-    float v[kBatch][kTilePixels], w[kBatch][kTilePixels];
+    float v[kBatch][kTilePixels], w[kBatch][kTilePixels];          // at first alpha / (1 - alpha) and alpha
     float x[kBatch], y[kBatch], across[kBatch], cross[kBatch];  // of the splats, centre relative to the tile's middle
 };
 
 // Reads the gradients; adds that of the background.
 inline void load_gradients(const BlendTask& task, const Tile& tile, TileGradients& grads, float* background) {
-    __builtin_memset(&grads, 0, sizeof grads);
+    alignas(64) float coverage[kTilePixels], depth[kTilePixels], rgb[3][kTilePixels];
+    const bool with_rgb = task.grad_rgb != nullptr;
+    const bool with_depth = task.grad_depth != nullptr;
     tile.fill_transmittance(grads.transmittance);
-    tile.for_each_pixel(task.camera->width, [&](int p, int64_t pixel) {
-        const float coverage = task.alpha[pixel];
-        if (task.grad_rgb != nullptr) {
-            const float* grad = task.grad_rgb + 3 * pixel;
-            const float* rgb = task.rgb + 3 * pixel;
-            grads.r[p] = grad[0];
-            grads.g[p] = grad[1];
-            grads.b[p] = grad[2];
-            grads.behind[p] = grad[0] * rgb[0] + grad[1] * rgb[1] + grad[2] * rgb[2];
-            for (int k = 0; k < 3; ++k) background[k] += grad[k] * (1.0f - coverage);
+    tile.load(task, task.alpha, coverage);
+    tile.load(task, task.grad_alpha, grads.share);
+    tile.load(task, task.grad_depth, grads.depth);
+    tile.load(task, with_depth ? task.depth : nullptr, depth);
+    tile.load_rgb(task, task.grad_rgb, grads.r, grads.g, grads.b);
+    tile.load_rgb(task, with_rgb ? task.rgb : nullptr, rgb[0], rgb[1], rgb[2]);
+    V sums[3] = {};
+    for (int at = 0; at < kTilePixels; at += kLanes) {
+        const V covered = load(coverage + at), r = load(grads.r + at), g = load(grads.g + at), b = load(grads.b + at);
+        V share = load(grads.share + at);
+        store(grads.behind + at, r * load(rgb[0] + at) + g * load(rgb[1] + at) + b * load(rgb[2] + at) + share * covered);
+        if (with_depth) {
+            const V grad_depth = load(grads.depth + at) / max(covered, all(1e-10f));
+            store(grads.depth + at, grad_depth);
+            store(grads.share + at, share - grad_depth * load(depth + at));
         }
-        if (task.grad_alpha != nullptr) {
-            grads.share[p] = task.grad_alpha[pixel];
-            grads.behind[p] += task.grad_alpha[pixel] * coverage;
-        }
-        if (task.grad_depth != nullptr) {
-            grads.depth[p] = task.grad_depth[pixel] / (coverage > 1e-10f ? coverage : 1e-10f);
-            grads.share[p] -= grads.depth[p] * task.depth[pixel];
-        }
-    });
+        sums[0] += r * (1.0f - covered);
+        sums[1] += g * (1.0f - covered);
+        sums[2] += b * (1.0f - covered);
+    }
+    for (int k = 0; k < 3; ++k)
+        for (int l = 0; l < kLanes; ++l) background[k] += sums[k][l];
 }
 
-// Notes v and w of `size` entries for one part of a tile.
+// Notes v and w of `size` entries, a multiple of kAhead, for one part of a tile. What depends on the entry before, and has to
+// wait for it, has a loop of its own: there it waits for a multiplication and not for the exponential too.
 template <bool kWithDepth>
 inline void differentiate_part(const Splat* splats, const uint32_t* entries, int size, V x, V y, int part,
                                TileGradients& grads, Batch& batch) {
     const int at = part * kLanes;
+    for (int e = 0; e < size; e += kAhead) {
+        V alpha[kAhead];
+        alphas(splats, entries + e, x, y, alpha);
+#pragma GCC unroll 4
+        for (int k = 0; k < kAhead; ++k) {
+            store(batch.v[e + k] + at, alpha[k] * inverse(1.0f - alpha[k]));
+            store(batch.w[e + k] + at, alpha[k]);
+        }
+    }
     const V grad_r = load(grads.r + at), grad_g = load(grads.g + at), grad_b = load(grads.b + at);
     const V grad_depth = load(grads.depth + at), grad_share = load(grads.share + at);
     V T = load(grads.transmittance + at), behind = load(grads.behind + at);
     for (int e = 0; e < size; ++e) {
         const Splat& s = splats[entries[e]];
-        const Step step(log2_alpha(s, x, y), T);
-        T = step.after;
+        const V alpha = load(batch.w[e] + at), ratio = load(batch.v[e] + at);
+        const V taken = alpha * T;
+        T = less_product(T, alpha, T);
+        const Mask alive = T > kTransmittanceMin;
+        const V weight = select(alive, taken);
         V share = grad_share + grad_r * s.r + grad_g * s.g + grad_b * s.b;
         if (kWithDepth) share += grad_depth * s.depth;
-        const V passed = step.weight * share;
+        const V passed = weight * share;
         behind -= passed;
-        const V v = passed - step.alpha * inverse(1.0f - step.alpha) * behind;
-        store(batch.v[e] + at, select(step.counted & (step.uncapped <= kAlphaMax), v));
-        store(batch.w[e] + at, step.weight);
+        // no gradient where alpha is held at its largest, nor (both terms are 0) where it is below the smallest
+        store(batch.v[e] + at, select(alive & (alpha < kAlphaMax), passed - ratio * behind));
+        store(batch.w[e] + at, weight);
     }
     store(grads.transmittance + at, T);
     store(grads.behind + at, behind);
@@ -128,8 +145,8 @@ inline void sum_pixels(const TileGradients& grads, const Batch& batch, int first
 }
 
 template <bool kWithDepth>
-void blend_backward_tile(const Tile& tile, const Splat* splats, const uint32_t* entries, uint32_t begin, uint32_t stop,
-                         TileGradients& grads, Slot* slots) {
+void blend_backward_tile(const Tile& tile, const Region& region, const Splat* splats, const uint32_t* entries, uint32_t begin,
+                         uint32_t stop, TileGradients& grads, Slot* slots) {
     const V x = tile.pixels_x();
     Batch batch;
     for (; begin < stop; begin += kBatch) {
@@ -151,6 +168,7 @@ void blend_backward_tile(const Tile& tile, const Splat* splats, const uint32_t* 
             Slot rows[kLanes];
             store_columns(sums, rows->sums, kSlotSize);
             for (int l = 0; l < kLanes && first + l < size; ++l) {
+                if (listed[first + l] == region.count) break;  // from here on, what fills the list up
                 float* slot = slots[listed[first + l]].sums;
                 for (int k = 0; k < kSlotSize; k += kLanes) store(slot + k, load(slot + k) + load(rows[l].sums + k));
             }
@@ -172,7 +190,7 @@ void blend_backward(const BlendTask& task, int64_t index, RegionScratch& scratch
         TileGradients grads;
         load_gradients(task, tile, grads, background);
         const auto blend_backward_one = task.grad_depth != nullptr ? blend_backward_tile<true> : blend_backward_tile<false>;
-        blend_backward_one(tile, scratch.splats, lists.entries, lists.begin[number], lists.stop[number], grads, slots);
+        blend_backward_one(tile, region, scratch.splats, lists.entries, lists.begin[number], lists.stop[number], grads, slots);
     }
     for (int k = 0; k < 3; ++k) task.background_sums[3 * index + k] = background[k];
 }

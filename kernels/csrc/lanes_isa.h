@@ -12,7 +12,8 @@
 
 namespace sparse3d {
 
-const Isa SPARSE3D_ISA_SYMBOL = {SPARSE3D_ISA_NAME, project_forward, project_backward, count_entries, blend_forward,
-                                 blend_backward,    loss_target,     loss,             sweep,         aggregate};
+const Isa SPARSE3D_ISA_SYMBOL = {SPARSE3D_ISA_NAME, project_forward, project_backward, list_rows, list_tiles,
+                                 blend_forward,     blend_backward,  loss_target,      loss,          sweep,
+                                 aggregate};
 
 }  // namespace sparse3d

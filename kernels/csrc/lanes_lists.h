@@ -27,24 +27,25 @@ struct Region {
     }
 };
 
-// The region's splats side by side, relative to its middle. The last vector is filled up with copies of the last one.
+// The region's splats side by side, relative to its middle; then, to the end of a vector at least, ones that draw nothing.
 inline void gather_splats(const BlendTask& task, const Region& region, Splat* splats) {
-    for (int64_t k = 0; k < region.count; ++k) {
-        splats[k] = task.splats[region.members[k]];
-        splats[k].x -= region.middle_x;
-        splats[k].y -= region.middle_y;
-    }
-    for (int64_t k = region.count; k % kLanes != 0; ++k) splats[k] = splats[region.count - 1];
+    Splat middle = {};
+    middle.x = region.middle_x;
+    middle.y = region.middle_y;
+    for (int64_t i = 0; i < region.count; ++i)
+        for (int k = 0; k < kSplatSize; k += kLanes)
+            store(&splats[i].x + k, load(&task.splats[region.members[i]].x + k) - load(&middle.x + k));
+    Splat nothing = {};
+    nothing.log2_opacity = nothing.reach_y = -100.0f;
+    for (int64_t i = region.count; i == region.count || i % kLanes != 0; ++i) splats[i] = nothing;
 }
 
-// Which tiles of a region each of kLanes ellipses meets, as in RegionScratch; in each row of tiles these are neighbours.
-// The left and right ends of an ellipse over a band of rows are where dy is nearest to that of its own tips.
-inline void find_tiles(const Region& region, const Splat* splats, Bits& upper, Bits& lower) {
-    V s[kSplatSize];
-    load_columns(&splats->x, kSplatSize, s);
-    const V margin_base = s[kX] + 0.5f * (kRegion - 1);  // of dx, to count in pixels of the region
+// Which tiles of a region each of kLanes ellipses meets; in each row of tiles these are neighbours. The left and right ends
+// of an ellipse over a band of rows are where dy is nearest to that of its own tips.
+inline void find_tiles(const Region& region, const V s[kSplatSize], Bits tiles[2]) {
+    const V first_column = s[kX] + 0.5f * (kRegion - 1);  // of dx = 0, counted in pixels from the region's first
     const Bits one = Bits{} + 1;
-    upper = lower = Bits{};
+    tiles[0] = tiles[1] = Bits{};
     for (int row = 0; row * kTile < region.height; ++row) {
         const V low = (row * kTile + 0.5f - 0.5f * kRegion) - s[kY];  // dy of the first and last row of pixels
         const V high = low + static_cast<float>(kTile - 1);
@@ -56,26 +57,22 @@ inline void find_tiles(const Region& region, const Splat* splats, Bits& upper, B
         const V left = s[kShear] * left_dy -
                        s[kThickness] * sqrt(max((s[kReachY] - left_dy) * (s[kReachY] + left_dy), V{}));
         const V margin = 0.01f + 1e-5f * (right - left);  // for rounding here and in the blend
-        const V first = min(max(margin_base + left - margin, V{}), all(static_cast<float>(kRegion)));
-        const V last = min(margin_base + right + margin, all(region.width - 1.0f));
+        const V first = min(max(first_column + left - margin, V{}), all(static_cast<float>(kRegion)));
+        const V last = min(first_column + right + margin, all(region.width - 1.0f));
         Mask first_pixel = __builtin_convertvector(first, Mask);
         first_pixel -= __builtin_convertvector(first_pixel, V) < first;  // rounded up
         const Mask last_pixel = __builtin_convertvector(max(last, V{}), Mask);
         const Mask meets = beside & (first <= last) & (first_pixel <= last_pixel);
         const Bits columns = ((one + one) << ((Bits)last_pixel >> kTileShift)) - (one << ((Bits)first_pixel >> kTileShift));
-        const Bits tiles = (columns & (Bits)meets) << (8 * (row % 4));
-        if (row < 4)
-            upper |= tiles;
-        else
-            lower |= tiles;
+        tiles[row / 4] |= ((Bits)meets & columns) << (8 * (row % 4));
     }
 }
 
 // Places 0 to count by increasing key, stable: a radix sort of four times 8 bits that leaves out digits that all keys share.
 // Returns where they are.
 inline const uint32_t* sort_places(int64_t count, RegionScratch& scratch) {
-    uint32_t *keys = scratch.keys, *places = scratch.order;
-    uint32_t *other_keys = scratch.other_keys, *other_places = scratch.other_order;
+    uint32_t *keys = scratch.keys, *places = scratch.places;
+    uint32_t *other_keys = scratch.other_keys, *other_places = scratch.other_places;
     uint32_t histogram[4][256] = {};
     for (int64_t i = 0; i < count; ++i) {
         places[i] = static_cast<uint32_t>(i);
@@ -105,46 +102,57 @@ inline const uint32_t* sort_places(int64_t count, RegionScratch& scratch) {
     return places;
 }
 
-// Gathers the region's splats and counts the entries of its tiles: sets `begin` of its lists and returns how many there are.
-uint64_t count_entries(const BlendTask& task, int64_t index, RegionScratch& scratch) {
-    RegionLists& lists = task.lists[index];
+// Gathers the region's splats and lists those that meet each row of tiles, nearest first; ties in depth go to the Gaussian
+// listed first. Returns how many entries the lists of its tiles may come to, filling up and whole vectors included.
+uint64_t list_rows(const BlendTask& task, int64_t index, RegionScratch& scratch) {
     const Region region(task, index);
-    uint64_t counts[kTilesInRegion] = {};
-    if (region.count > 0) {
-        gather_splats(task, region, scratch.splats);
-        for (int64_t i = 0; i < region.count; i += kLanes) {
-            Bits upper, lower;
-            find_tiles(region, scratch.splats + i, upper, lower);
-            __builtin_memcpy(scratch.upper_tiles + i, &upper, sizeof upper);
-            __builtin_memcpy(scratch.lower_tiles + i, &lower, sizeof lower);
-        }
-        for (int64_t i = 0; i < region.count; ++i) {
-            uint64_t tiles = scratch.upper_tiles[i] | static_cast<uint64_t>(scratch.lower_tiles[i]) << 32;
-            for (; tiles != 0; tiles &= tiles - 1) ++counts[__builtin_ctzll(tiles)];
-        }
+    uint64_t most = kMostLanes;
+    for (int row = 0; row < kRegionTiles; ++row) scratch.row_count[row] = 0;
+    if (region.count == 0) return most;
+    gather_splats(task, region, scratch.splats);
+    for (int64_t i = 0; i < region.count; i += kLanes) {
+        V columns_of_splats[kSplatSize];
+        Bits tiles[2];
+        load_columns(&scratch.splats[i].x, kSplatSize, columns_of_splats);
+        find_tiles(region, columns_of_splats, tiles);
+        for (int half = 0; half < 2; ++half) store_bits(scratch.tiles[half] + i, tiles[half]);
+        store_bits(scratch.keys + i, (Bits)columns_of_splats[kDepthField]);  // positive: its bits sort as it does
     }
-    uint64_t total = 0;
-    for (int tile = 0; tile < kTilesInRegion; ++tile) {
-        lists.begin[tile] = static_cast<uint32_t>(total);
-        total += counts[tile];
+    const uint32_t* order = sort_places(region.count, scratch);
+    for (int64_t rank = 0; rank < region.count; ++rank)
+        for (int half = 0; half < 2; ++half) scratch.sorted_tiles[half][rank] = scratch.tiles[half][order[rank]];
+    for (int half = 0; half < 2; ++half) store_bits(scratch.sorted_tiles[half] + region.count, Bits{});
+    for (int row = 0; row < kRegionTiles; ++row) {
+        int64_t count = 0;
+        for (int64_t rank = 0; rank < region.count; rank += kLanes) {
+            const Bits columns = load_bits(scratch.sorted_tiles[row / 4] + rank) >> (8 * (row % 4)) & 255;
+            keep_lanes(columns, columns != 0, scratch.row_columns[row] + count);
+            count += keep_lanes(load_bits(order + rank), columns != 0, scratch.row_places[row] + count);
+        }
+        store_bits(scratch.row_columns[row] + count, Bits{});
+        scratch.row_count[row] = count;
+        most += kRegionTiles * (count + kAhead);
     }
-    lists.begin[kTilesInRegion] = static_cast<uint32_t>(total);
-    return total;
+    return most;
 }
 
-// Fills the lists that count_entries has counted, nearest first; ties in depth go to the Gaussian listed first.
-inline void fill_lists(const Region& region, RegionScratch& scratch, RegionLists& lists) {
-    if (region.count == 0) return;
-    for (int64_t i = 0; i < region.count; ++i)  // depths are positive, so their bits sort as they do
-        __builtin_memcpy(&scratch.keys[i], &scratch.splats[i].depth, sizeof(uint32_t));
-    const uint32_t* order = sort_places(region.count, scratch);
-    uint32_t* next[kTilesInRegion];
-    for (int tile = 0; tile < kTilesInRegion; ++tile) next[tile] = lists.entries + lists.begin[tile];
-    for (int64_t rank = 0; rank < region.count; ++rank) {
-        const uint32_t place = order[rank];
-        uint64_t tiles = scratch.upper_tiles[place] | static_cast<uint64_t>(scratch.lower_tiles[place]) << 32;
-        for (; tiles != 0; tiles &= tiles - 1) *next[__builtin_ctzll(tiles)]++ = place;
+// The lists of the tiles, one after the other from lists.entries on; returns how many entries there are.
+uint64_t list_tiles(const BlendTask& task, int64_t index, RegionScratch& scratch) {
+    RegionLists& lists = task.lists[index];
+    const Region region(task, index);
+    uint32_t count = 0;
+    for (int tile = 0; tile < kTilesInRegion; ++tile) {
+        const int row = tile / kRegionTiles;
+        const Bits column = Bits{} + (1u << (tile % kRegionTiles));
+        lists.begin[tile] = count;
+        for (int64_t i = 0; i < scratch.row_count[row]; i += kLanes) {
+            const Mask meets = (load_bits(scratch.row_columns[row] + i) & column) != 0;
+            count += keep_lanes(load_bits(scratch.row_places[row] + i), meets, lists.entries + count);
+        }
+        for (; count % kAhead != 0; ++count) lists.entries[count] = static_cast<uint32_t>(region.count);
     }
+    lists.begin[kTilesInRegion] = count;
+    return count;
 }
 
 }  // namespace

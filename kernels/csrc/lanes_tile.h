@@ -38,45 +38,85 @@ struct Tile {
         return v + (y + static_cast<float>(part * kLanes / kTile));
     }
 
-    // Calls visit(number in the tile, number in the image) for the pixels inside the image.
-    template <class Visit>
-    void for_each_pixel(int image_width, Visit visit) const {
-        for (int row = 0; row < height; ++row) {
-            const int64_t first = static_cast<int64_t>(top + row) * image_width + left;
-            for (int column = 0; column < width; ++column) visit(row * kTile + column, first + column);
+    // Reads the tile from (or writes it to) an image of one number, or of three, a pixel; zeros where there is none.
+    void load(const BlendTask& task, const float* image, float* pixels) const {
+        if (image == nullptr || !whole()) __builtin_memset(pixels, 0, kTilePixels * sizeof(float));
+        if (image == nullptr) return;
+        for_each_row(task, [&](int p, int64_t first, int columns) {
+            for (int k = 0; k < columns; ++k) pixels[p + k] = image[first + k];
+        });
+    }
+
+    void load_rgb(const BlendTask& task, const float* image, float* r, float* g, float* b) const {
+        if (image == nullptr || !whole()) {
+            float* const channels[3] = {r, g, b};
+            for (float* pixels : channels) __builtin_memset(pixels, 0, kTilePixels * sizeof(float));
         }
+        if (image == nullptr) return;
+        for_each_row(task, [&](int p, int64_t first, int columns) {
+            const float* pixel = image + 3 * first;
+            for (int k = 0; k < columns; ++k) {
+                r[p + k] = pixel[3 * k];
+                g[p + k] = pixel[3 * k + 1];
+                b[p + k] = pixel[3 * k + 2];
+            }
+        });
+    }
+
+    void store(const BlendTask& task, const float* pixels, float* image) const {
+        for_each_row(task, [&](int p, int64_t first, int columns) {
+            for (int k = 0; k < columns; ++k) image[first + k] = pixels[p + k];
+        });
+    }
+
+    void store_rgb(const BlendTask& task, const float* r, const float* g, const float* b, float* image) const {
+        for_each_row(task, [&](int p, int64_t first, int columns) {
+            float* pixel = image + 3 * first;
+            for (int k = 0; k < columns; ++k) {
+                pixel[3 * k] = r[p + k];
+                pixel[3 * k + 1] = g[p + k];
+                pixel[3 * k + 2] = b[p + k];
+            }
+        });
     }
 
     // Transmittance to begin with: pixels outside the image are finished from the start.
     void fill_transmittance(float* pixels) const {
+        for (int p = 0; p < kTilePixels; ++p) pixels[p] = 1.0f;
+        if (whole()) return;
         for (int p = 0; p < kTilePixels; ++p) pixels[p] = p % kTile < width && p / kTile < height ? 1.0f : 0.0f;
     }
-};
 
-inline V log2_alpha(const Splat& s, V x, V y) {
-    const V dx = x - s.x, dy = y - s.y;
-    const V q = s.narrow * dx, t = s.across * dy - s.cross * dx;
-    return s.log2_opacity - q * q - t * t;
-}
+   private:
+    bool whole() const { return width == kTile && height == kTile; }
 
-// Alpha with its two cut-offs, and the transmittance behind it.
-struct Step {
-    Mask counted;  // not below ALPHA_MIN, and the pixel not finished
-    V uncapped, alpha, weight, after;
-
-    Step(V log2_alpha, V before) {
-        uncapped = exp2(log2_alpha);
-        const V capped = min(uncapped, all(kAlphaMax));
-        const Mask bright = log2_alpha >= kLog2AlphaMin;
-        alpha = select(bright, capped);
-        const V taken = alpha * before;
-        // A finished pixel keeps a transmittance at or below the minimum, so that it stays finished.
-        after = before - taken;
-        const Mask alive = after > kTransmittanceMin;
-        weight = select(alive, taken);
-        counted = bright & alive;
+    // Calls visit(number of its first pixel in the tile, in the image, how many) for each row inside the image.
+    template <class Visit>
+    void for_each_row(const BlendTask& task, Visit visit) const {
+        const int64_t image_width = task.camera->width, first = top * image_width + left;
+        if (whole()) {
+            for (int row = 0; row < kTile; ++row) visit(row * kTile, first + row * image_width, kTile);
+        } else {
+            for (int row = 0; row < height; ++row) visit(row * kTile, first + row * image_width, width);
+        }
     }
 };
+
+// Alpha of kAhead Gaussians at the same pixels, with its two cut-offs. A processor waits for the end of one exp2 for as long as
+// it needs for four of them side by side.
+inline void alphas(const Splat* splats, const uint32_t* entries, V x, V y, V alpha[kAhead]) {
+    V exponent[kAhead];
+#pragma GCC unroll 4
+    for (int k = 0; k < kAhead; ++k) {
+        const Splat& s = splats[entries[k]];
+        const V dx = x - s.x, dy = y - s.y;
+        const V q = s.narrow * dx, t = s.across * dy - s.cross * dx;
+        exponent[k] = s.log2_opacity - q * q - t * t;
+    }
+    exp2_of_each<kAhead>(exponent, alpha);
+#pragma GCC unroll 4
+    for (int k = 0; k < kAhead; ++k) alpha[k] = select(exponent[k] >= kLog2AlphaMin, min(alpha[k], all(kAlphaMax)));
+}
 
 }  // namespace
 }  // namespace sparse3d

@@ -21,6 +21,7 @@ constexpr int kRegion = 32;           // pixels on a side of what one worker ble
 constexpr int kRegionShift = 5;  // kRegion = 1 << kRegionShift
 constexpr int kRegionTiles = kRegion / kTile;  // on a side
 constexpr int kTilesInRegion = kRegionTiles * kRegionTiles;
+constexpr int kAhead = 4;        // entries whose alpha is computed side by side; tile lists are filled up to whole ones
 constexpr int kBatch = 16;       // entries of a tile whose gradient is summed together
 constexpr int kMostLanes = 16;   // of any instruction set; arrays that are read by whole vectors are padded by as many
 constexpr int kBlock = 256;      // Gaussians in one unit of work, and in one partial sum of the camera's gradient
@@ -91,19 +92,24 @@ struct SlotTable {
     const Slot* slots;
 };
 
-// The lists of the tiles of one region: places among the region's Gaussians, nearest first.
+// The lists of the tiles of one region: places among the region's Gaussians, nearest first, and then up to three times the
+// place after the last, where a splat is that draws nothing.
 struct RegionLists {
     uint32_t* entries;
     uint32_t begin[kTilesInRegion + 1];  // into entries
     uint32_t stop[kTilesInRegion];       // end of the entries that the tile needed; written forward, read backward
 };
 
-// Memory of one worker for the region it is at, for as many Gaussians as that has, rounded up to whole vectors.
+// Memory of one worker for the region it is at, for as many Gaussians as that has and a whole vector more.
 struct RegionScratch {
     Splat* splats;
-    uint32_t *keys, *other_keys, *order, *other_order;
-    uint32_t *upper_tiles, *lower_tiles;  // bit 8 row + column: the ellipse meets that tile, rows 0 to 3 and 4 to 7
+    uint32_t *keys, *other_keys, *places, *other_places;
+    uint32_t *tiles[2], *sorted_tiles[2];  // bit 8 row + column: the ellipse meets that tile; rows 0-3 and 4-7
+    // For each row of tiles, places and columns of the Gaussians that meet it, nearest first
+    uint32_t *row_places[kRegionTiles], *row_columns[kRegionTiles];
+    int64_t row_count[kRegionTiles];
 };
+constexpr int kScratchArrays = 8 + 2 * kRegionTiles;  // beside the splats
 
 // What the blend stages read and write; image pointers are at the view's first pixel.
 struct BlendTask {

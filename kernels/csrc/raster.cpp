@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 #include "thread_pool.h"
 
@@ -18,14 +19,26 @@ class Workshop {
     RegionScratch with_room_for(int64_t count) {
         const int64_t padded = count + kMostLanes;
         splats_.resize(padded);
-        places_.resize(6 * padded);
-        uint32_t* const p = places_.data();
-        return {splats_.data(), p, p + padded, p + 2 * padded, p + 3 * padded, p + 4 * padded, p + 5 * padded};
+        numbers_.resize(kScratchArrays * padded);
+        uint32_t* next = numbers_.data();
+        const auto take = [&next, padded] { return std::exchange(next, next + padded); };
+        RegionScratch scratch = {};
+        scratch.splats = splats_.data();
+        for (uint32_t** array : {&scratch.keys, &scratch.other_keys, &scratch.places, &scratch.other_places}) *array = take();
+        for (int half = 0; half < 2; ++half) {
+            scratch.tiles[half] = take();
+            scratch.sorted_tiles[half] = take();
+        }
+        for (int row = 0; row < kRegionTiles; ++row) {
+            scratch.row_places[row] = take();
+            scratch.row_columns[row] = take();
+        }
+        return scratch;
     }
 
    private:
     Buffer<Splat> splats_;
-    Buffer<uint32_t> places_;
+    Buffer<uint32_t> numbers_;
 };
 
 Camera make_camera(const Cameras& cameras, int64_t v) {
@@ -108,19 +121,27 @@ void set_to_zero(const Gaussians& gaussians, const GaussianGradients& gradients)
 
 }  // namespace
 
-uint32_t* Arena::take(uint64_t count) {
+uint32_t* Arena::reserve(uint64_t count) {
     if (pieces_.empty() || size_ - used_ < count) {
         size_ = std::max(count, kPiece);
         used_ = 0;
         pieces_.emplace_back(size_);
     }
-    used_ += count;
-    return pieces_.back().data() + (used_ - count);
+    return pieces_.back().data() + used_;
 }
 
 void Arena::clear() {
     pieces_.clear();
     used_ = size_ = 0;
+}
+
+int64_t Context::pairs() const {
+    int64_t entries = 0;
+    for (const View& view : views)
+        for (int64_t region = 0; region < region_count(view.camera); ++region)
+            for (int tile = 0; tile < kTilesInRegion; ++tile)
+                entries += view.lists[region].stop[tile] - view.lists[region].begin[tile];
+    return entries * kTilePixels;
 }
 
 Context forward(const Gaussians& gaussians, const Cameras& cameras, const Images& images, bool keep, int threads) {
@@ -149,10 +170,12 @@ Context forward(const Gaussians& gaussians, const Cameras& cameras, const Images
         const BlendTask task = blend_task(view, at_view(images, view.camera, v));
         parallel_for(region_count(view.camera), 1, threads, [&](int64_t region, int64_t, int worker) {
             RegionScratch scratch = workshops[worker].with_room_for(task.region_begin[region + 1] - task.region_begin[region]);
-            const uint64_t entries = isa.count_entries(task, region, scratch);
-            if (entries >= kMostEntries)
+            const uint64_t most = isa.list_rows(task, region, scratch);
+            if (most >= kMostEntries)
                 throw std::length_error("means: 2^31 or more Gaussians and tiles meet in 32 x 32 pixels; draw fewer Gaussians");
-            task.lists[region].entries = view.arenas[worker].take(entries);
+            Arena& arena = view.arenas[worker];
+            task.lists[region].entries = arena.reserve(most);
+            arena.keep(isa.list_tiles(task, region, scratch));
             isa.blend_forward(task, region, scratch);
         });
     }

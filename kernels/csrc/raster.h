@@ -11,7 +11,8 @@ namespace sparse3d {
 // Memory for the tile lists that one worker makes: taken in pieces, given back all at once.
 class Arena {
    public:
-    uint32_t* take(uint64_t count);
+    uint32_t* reserve(uint64_t count);             // until it is called again, but for what is kept
+    void keep(uint64_t count) { used_ += count; }  // the first of what was reserved
     void clear();
 
    private:
@@ -32,6 +33,8 @@ struct View {
 struct Context {
     int64_t count = 0;
     std::vector<View> views;
+
+    int64_t pairs() const;  // of a Gaussian and a pixel that were looked at
 
     Context() = default;
     Context(Context&&) = default;

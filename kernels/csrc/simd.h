@@ -53,10 +53,16 @@ inline bool any(Mask m) { return (m[0] | m[1] | m[2] | m[3]) != 0; }
 
 inline V select(Mask m, V a) { return m ? a : V{}; }
 
-inline Mask lane_index() {
-    Mask index;
-    for (int l = 0; l < kLanes; ++l) index[l] = l;
-    return index;
+// c - a b in one step where the instruction set has it. Written out where it is the chain that everything waits for: compilers
+// keep the product and the difference apart when the product is used elsewhere too.
+inline V less_product(V c, V a, V b) {
+#if defined(__AVX512F__)
+    return (V)_mm512_fnmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+    return (V)_mm256_fnmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return c - a * b;
+#endif
 }
 
 // 1 / x for 1e-30 <= |x| <= 1e30, relative error at most 2.4e-7: an estimate and one step of Newton, since a division takes
@@ -73,27 +79,39 @@ inline V inverse(V x) {
 #endif
 }
 
-// 2^x for -100 <= x <= 100, relative error at most 2.2e-7 (measured over [-8, 0], where it is used; Remez fit of degree 5
-// on [-1/2, 1/2]). Lanes outside hold anything.
-inline V exp2(V x) {
+// out[k] = 2^x[k] for -100 <= x <= 100, relative error at most 2.2e-7 (measured over [-8, 0], where it is used; Remez fit of
+// degree 5 on [-1/2, 1/2]). Lanes outside hold anything. Step by step for all of them, so that none waits for another.
+template <int kCount>
+inline void exp2_of_each(const V x[kCount], V out[kCount]) {
+    const float coefficients[] = {0.0013276346726f, 0.0096755381674f, 0.0555071383715f,
+                                  0.2402212023735f, 0.6931469440460f, 1.0000001192093f};
+    V f[kCount];
 #if defined(__AVX512F__)
-    const V f = (V)_mm512_reduce_ps((__m512)x, 0x08);  // x - round(x)
+#pragma GCC unroll 4
+    for (int k = 0; k < kCount; ++k) f[k] = (V)_mm512_reduce_ps((__m512)x[k], 0x08);  // x - round(x)
 #else
     const V shifter = all(12582912.0f);  // 1.5 * 2^23: adding it leaves the nearest integer in the lowest bits
-    const V shifted = x + shifter;
-    const V f = x - (shifted - shifter);
+    V shifted[kCount];
+#pragma GCC unroll 4
+    for (int k = 0; k < kCount; ++k) {
+        shifted[k] = x[k] + shifter;
+        f[k] = x[k] - (shifted[k] - shifter);
+    }
 #endif
-    V p = all(0.0013276346726f);
-    p = p * f + 0.0096755381674f;
-    p = p * f + 0.0555071383715f;
-    p = p * f + 0.2402212023735f;
-    p = p * f + 0.6931469440460f;
-    p = p * f + 1.0000001192093f;
+#pragma GCC unroll 4
+    for (int k = 0; k < kCount; ++k) out[k] = coefficients[0] * f[k] + coefficients[1];
+#pragma GCC unroll 4
+    for (int degree = 2; degree < 6; ++degree)
+#pragma GCC unroll 4
+        for (int k = 0; k < kCount; ++k) out[k] = out[k] * f[k] + coefficients[degree];
+#pragma GCC unroll 4
+    for (int k = 0; k < kCount; ++k) {
 #if defined(__AVX512F__)
-    return (V)_mm512_scalef_ps((__m512)p, (__m512)(x - f));
+        out[k] = (V)_mm512_scalef_ps((__m512)out[k], (__m512)(x[k] - f[k]));
 #else
-    return (V)((Bits)p + ((Bits)shifted << 23));
+        out[k] = (V)((Bits)out[k] + ((Bits)shifted[k] << 23));
 #endif
+    }
 }
 
 // Binary logarithm of positive normal numbers, absolute error at most 1.2e-7 max(1, |log2 x|).
@@ -111,6 +129,51 @@ inline V log2(V x) {
 #else
 #define SPARSE3D_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Mask{__VA_ARGS__})
 #endif
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// For each set of 8 lanes, their numbers from the lowest byte on.
+struct KeptLanes {
+    uint64_t lanes[256];
+
+    constexpr KeptLanes() : lanes() {
+        for (int set = 0; set < 256; ++set) {
+            int place = 0;
+            for (uint64_t lane = 0; lane < 8; ++lane)
+                if (set >> lane & 1) lanes[set] |= lane << (8 * place++);
+        }
+    }
+};
+constexpr KeptLanes kKeptLanes;
+#endif
+
+// Writes the lanes of `values` where `keep` is set, one after another, and returns how many. The rest of a whole vector from
+// `out` on is overwritten too.
+inline int keep_lanes(Bits values, Mask keep, uint32_t* out) {
+#if defined(__AVX512F__)
+    const __mmask16 mask = _mm512_movepi32_mask((__m512i)keep);
+    _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(mask, (__m512i)values));
+    return __builtin_popcount(mask);
+#elif defined(__AVX2__)
+    const int mask = _mm256_movemask_ps((__m256)keep);
+    const __m256i lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(kKeptLanes.lanes[mask])));
+    _mm256_storeu_si256((__m256i*)out, _mm256_permutevar8x32_epi32((__m256i)values, lanes));
+    return __builtin_popcount(mask);
+#else
+    int kept = 0;
+    for (int l = 0; l < kLanes; ++l) {
+        out[kept] = values[l];
+        kept -= keep[l];
+    }
+    return kept;
+#endif
+}
+
+inline Bits load_bits(const uint32_t* p) {
+    Bits v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+inline void store_bits(uint32_t* p, Bits v) { __builtin_memcpy(p, &v, sizeof v); }
 
 }  // namespace
 }  // namespace sparse3d
