@@ -1,4 +1,4 @@
-"""The rasterizer in C++: kernels/reference.py over a hundred times faster (benchmarks/rasterizer.py), with gradients.
+"""The rasterizer in C++: kernels/reference.py over a hundred times faster (benchmarks/kernels.py), with gradients.
 
 The compiled module holds one copy of the inner loops for each instruction set and takes the widest that the CPU runs;
 the environment variable SPARSE3D_ISA=scalar, avx2 or avx512 forces one. Results do not depend on the number of threads,

@@ -1,15 +1,15 @@
 """kernels/reference.py against gsplat: its PyTorch maths on any machine, its CUDA kernels where there is a GPU.
 
 gsplat is an independent implementation of the same papers. Its PyTorch path calls a CUDA op to list the (pixel, Gaussian)
-pairs, and nerfacc to sum them; short stand-ins for these two are below, everything else is gsplat's.
+pairs, and nerfacc to sum them; benchmarks/harness/gsplat_torch.py has short stand-ins for these two, everything else is gsplat's.
 """
 
-import sys
-import types
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+from harness.gsplat_torch import list_pairs, stand_ins
 from support.gaussian_scenes import DIFFERENTIABLE, Scene, outputs_and_gradients, random_scene, without_cutoffs
 
 from sparse3d.kernels import reference
@@ -61,12 +61,8 @@ def test_harmonics(degree):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_compositing_and_its_gradients(seed, monkeypatch):
+def test_compositing_and_its_gradients(seed):
     """gsplat composites what the reference projected, with colour and depth as four channels."""
-    monkeypatch.setitem(sys.modules, "nerfacc", _nerfacc())
-    from gsplat.cuda import _wrapper
-
-    monkeypatch.setattr(_wrapper, "rasterize_to_indices_in_range", _pairs)
     scene = scene_for_gsplat(seed, views=1)
     results = []
     for ours in (True, False):
@@ -90,57 +86,20 @@ def test_compositing_and_its_gradients(seed, monkeypatch):
 def _gsplat_composite(scene: Scene) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """One view by gsplat's projection and compositing: one tile that holds the whole image, its list in depth order."""
     covars, _ = theirs._quat_scale_to_covar_preci(scene.quats, scene.scales, True, False)
-    _, means2d, depths, conics, _ = theirs._fully_fused_projection(
+    radii, means2d, depths, conics, _ = theirs._fully_fused_projection(
         scene.means, covars, scene.viewmats, scene.Ks, scene.width, scene.height
     )
     order = torch.argsort(depths[0])
     order = order[(depths[0, order] > 0.01) & (scene.opacities[order] > 1 / 255)]
     channels = torch.cat([scene.colors, depths[0, :, None]], dim=1)[None]
     backgrounds = torch.cat([scene.background, scene.background.new_zeros(1)])[None]
-    image, alpha = theirs._rasterize_to_pixels(
-        means2d, conics, channels, scene.opacities[None], scene.width, scene.height, 64,
-        torch.zeros(1, 1, 1, dtype=torch.long), order, backgrounds,
-    )  # fmt: skip
+    with stand_ins(partial(list_pairs, radii[0])):
+        image, alpha = theirs._rasterize_to_pixels(
+            means2d, conics, channels, scene.opacities[None], scene.width, scene.height, 64,
+            torch.zeros(1, 1, 1, dtype=torch.long), order, backgrounds,
+        )  # fmt: skip
     alpha = alpha[0, ..., 0]
     return image[0, ..., :3], alpha, image[0, ..., 3] / alpha.clamp(min=1e-10)
-
-
-@torch.no_grad()
-def _pairs(start, stop, transmittances, means2d, conics, opacities, width, height, tile_size, offsets, order):
-    """Stand-in for a CUDA op: the (Gaussian, pixel, image) triples with alpha >= 1/255 before transmittance ends at 1e-4,
-    by pixel and then depth. Written from gsplat's description of the op."""
-    v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    pixels = torch.stack([u, v], dim=-1).reshape(-1, 1, 2) + 0.5
-    dx, dy = (pixels - means2d[0, order]).unbind(-1)
-    a, b, c = conics[0, order].unbind(-1)
-    sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
-    alpha = torch.clamp(opacities[0, order] * torch.exp(-sigma), max=0.999)
-    alpha = torch.where(alpha < 1 / 255, 0.0, alpha)
-    used = (alpha > 0) & (torch.cumprod(1 - alpha, dim=1) > 1e-4)
-    pixel, rank = used.nonzero(as_tuple=True)
-    return order[rank], pixel, torch.zeros_like(pixel)
-
-
-def _nerfacc() -> types.ModuleType:
-    """Stand-in for the two functions of nerfacc that gsplat calls; pairs come sorted by ray."""
-
-    def render_weight_from_alpha(alphas, ray_indices, n_rays):
-        logs = torch.log1p(-alphas)
-        before = torch.cumsum(logs, dim=0) - logs
-        first = torch.ones_like(ray_indices, dtype=torch.bool)
-        first[1:] = ray_indices[1:] != ray_indices[:-1]
-        start = before[first][torch.cumsum(first, dim=0) - 1]
-        transmittance = torch.exp(before - start)
-        return alphas * transmittance, transmittance
-
-    def accumulate_along_rays(weights, values, ray_indices, n_rays):
-        terms = weights[:, None] if values is None else weights[:, None] * values
-        return torch.zeros(n_rays, terms.shape[1], dtype=terms.dtype).index_add(0, ray_indices, terms)
-
-    module = types.ModuleType("nerfacc")
-    module.render_weight_from_alpha = render_weight_from_alpha
-    module.accumulate_along_rays = accumulate_along_rays
-    return module
 
 
 @pytest.mark.cuda
