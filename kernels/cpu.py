@@ -23,6 +23,11 @@ def available() -> bool:
     return find_spec("sparse3d.kernels._cpu") is not None
 
 
+def takes(tensor: Tensor) -> bool:
+    """Whether the compiled kernels can be given this: they are installed, and it is float32 on the CPU."""
+    return available() and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+
+
 def compiled() -> Any:
     """The compiled module. Untyped: its signatures name arrays, and DLPack lets it take tensors as they are."""
     return import_module("sparse3d.kernels._cpu")

@@ -12,11 +12,10 @@ from sparse3d.kernels.reference import ALPHA_MAX, ALPHA_MIN, TILE, TRANSMITTANCE
 from sparse3d.types import Gaussians, View
 
 
-def processed_pairs(raster: Raster) -> int | None:
-    """Pairs that the compiled kernel evaluates for what it drew with gradients; None where it does not count them."""
+def processed_pairs(raster: Raster) -> int:
+    """Pairs that the compiled kernel looked at for what it drew with gradients."""
     assert raster.rgb.grad_fn is not None
-    pairs = getattr(raster.rgb.grad_fn.rasterized, "pairs", None)
-    return None if pairs is None else int(pairs[0])
+    return int(raster.rgb.grad_fn.rasterized.pairs())
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ using namespace nb::literals;
 
 namespace sparse3d {
 
+void bind_adam(nb::module_& m);
 void bind_raster(nb::module_& m);
 void bind_ssim(nb::module_& m);
 void bind_sweep(nb::module_& m);

@@ -13,6 +13,7 @@ NB_MODULE(_cpu, m) {
         for (const char* const* name = runnable_isas(); *name != nullptr; ++name) names.emplace_back(*name);
         return names;
     }, "Names that SPARSE3D_ISA may have on this CPU, narrowest first.");
+    bind_adam(m);
     bind_raster(m);
     bind_ssim(m);
     bind_sweep(m);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "layout.h"
+#include "layout_adam.h"
 #include "layout_sweep.h"
 
 namespace sparse3d {
@@ -24,6 +25,8 @@ struct Isa {
     uint64_t (*list_tiles)(const BlendTask&, int64_t region, RegionScratch&);
     void (*blend_forward)(const BlendTask&, int64_t region, RegionScratch&);
     void (*blend_backward)(const BlendTask&, int64_t region, RegionScratch&);
+    // Rows [begin, end).
+    void (*adam)(const AdamTask&, int64_t begin, int64_t end);
     // Tiles of the loss, [begin, end): the target's window means; sums and gradient.
     void (*loss_target)(const LossTask&, int64_t begin, int64_t end);
     void (*loss)(const LossTask&, int64_t begin, int64_t end);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "isa.h"
+#include "lanes_adam.h"
 #include "lanes_aggregate.h"
 #include "lanes_blend.h"
 #include "lanes_blend_backward.h"
@@ -12,8 +13,7 @@
 
 namespace sparse3d {
 
-const Isa SPARSE3D_ISA_SYMBOL = {SPARSE3D_ISA_NAME, project_forward, project_backward, list_rows, list_tiles,
-                                 blend_forward,     blend_backward,  loss_target,      loss,          sweep,
-                                 aggregate};
+const Isa SPARSE3D_ISA_SYMBOL = {SPARSE3D_ISA_NAME, project_forward, project_backward, list_rows, list_tiles, blend_forward,
+                                 blend_backward,    adam,            loss_target,      loss,      sweep,      aggregate};
 
 }  // namespace sparse3d

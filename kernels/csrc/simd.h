@@ -114,6 +114,34 @@ inline void exp2_of_each(const V x[kCount], V out[kCount]) {
     }
 }
 
+// sqrt(x), relative error at most 3e-7; 0 below 1e-37.
+inline V root_of(V x) {
+#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__AVX512F__)
+    const V guess = (V)_mm512_rsqrt14_ps((__m512)x);
+#else
+    const V guess = (V)_mm256_rsqrt_ps((__m256)x);
+#endif
+    const V root = x * guess;
+    return select(x >= 1e-37f, root + 0.5f * root * (1.0f - root * guess));
+#else
+    return select(x >= 1e-37f, sqrt(x));
+#endif
+}
+
+// out[l] = from[lanes[l]]
+inline Mask choose_lanes(Mask from, Bits lanes) {
+#if defined(__AVX512F__)
+    return (Mask)_mm512_permutexvar_epi32((__m512i)lanes, (__m512i)from);
+#elif defined(__AVX2__)
+    return (Mask)_mm256_permutevar8x32_epi32((__m256i)from, (__m256i)lanes);
+#else
+    Mask out;
+    for (int l = 0; l < kLanes; ++l) out[l] = from[lanes[l]];
+    return out;
+#endif
+}
+
 // Binary logarithm of positive normal numbers, absolute error at most 1.2e-7 max(1, |log2 x|).
 inline V log2(V x) {
     const Bits bits = (Bits)x - 0x3f3504f3u;  // of sqrt(1/2): the mantissa below is in [sqrt(1/2), sqrt(2))

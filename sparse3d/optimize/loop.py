@@ -148,7 +148,7 @@ def _step(
         current.quats,
         current.scales,
         opacities,
-        current.sh[:, : (degree + 1) ** 2],
+        current.sh,
         camera.w2c,
         camera.K,
         camera.width,
@@ -161,9 +161,12 @@ def _step(
     loss = photometric_loss(rgb.squeeze(0).permute(2, 0, 1), target, config.ssim_weight, view.mask)
     parameters.adam.zero_grad(set_to_none=True)
     loss.backward()
-    parameters.adam.step()
+    gradient = parameters.tensors["logit_opacities"].grad
+    assert gradient is not None
+    drawn = gradient != 0
+    parameters.adam.step(drawn=drawn)
     if config.opacity_decay < 1:
-        _decay_opacities(parameters, config.opacity_decay)
+        _decay_opacities(parameters, drawn, config.opacity_decay)
     if config.strategy == "mcmc" and step < config.refine_stop * config.steps:
         if step > 0 and step % config.refine_interval == 0:
             mcmc.refine(parameters, config, generator)
@@ -171,7 +174,7 @@ def _step(
     return float(loss.detach())
 
 
-def _decay_opacities(parameters: Parameters, factor: float) -> None:
+def _decay_opacities(parameters: Parameters, drawn: Tensor, factor: float) -> None:
     """Multiplies the opacities that took part in the step by a factor below one (Binocular3DGS, arXiv:2410.18822, section 3.3).
 
     The paper multiplies all of them at each step. With three views that is the same; with fifty, a Gaussian that ten views see
@@ -179,8 +182,6 @@ def _decay_opacities(parameters: Parameters, factor: float) -> None:
     """
     with torch.no_grad():
         logits = parameters.tensors["logit_opacities"]
-        assert logits.grad is not None
-        drawn = logits.grad.bool()
         logits.copy_(torch.where(drawn, torch.logit(logits.sigmoid() * factor, eps=1e-7), logits))
 
 

@@ -22,7 +22,7 @@ def photometric_loss(image: Tensor, target: Tensor | Target, ssim_weight: float,
     Returns:
         A scalar.
     """
-    target = prepare_target(target) if _compiled_takes(image) else target
+    target = prepare_target(target) if cpu.takes(image) else target
     if isinstance(target, Target):
         return cpu_loss.photometric_loss(image, target, ssim_weight, mask)
     if mask is not None:
@@ -41,10 +41,7 @@ def prepare_target(target: Tensor | Target) -> Tensor | Target:
     Args:
         target: (3, H, W)
     """
-    if isinstance(target, Tensor) and _compiled_takes(target) and not target.requires_grad:
+    if isinstance(target, Tensor) and cpu.takes(target) and not target.requires_grad:
         return Target(target)
     return target
 
-
-def _compiled_takes(image: Tensor) -> bool:
-    return cpu.available() and image.dtype == torch.float32 and image.device.type == "cpu"

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from sparse3d.config import OptimizeConfig
+from sparse3d.optimize.adam import SelectiveAdam
 from sparse3d.types import Gaussians
 
-NAMES = ("means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest")
+NAMES = ("means", "quats", "log_scales", "logit_opacities", "sh")
 
 
 class Parameters:
@@ -28,14 +29,7 @@ class Parameters:
         sh = torch.zeros(len(gaussians), coefficients, 3)
         shared = min(coefficients, gaussians.sh.shape[1])
         sh[:, :shared] = gaussians.sh[:, :shared]
-        values = (
-            gaussians.means,
-            gaussians.quats,
-            gaussians.log_scales,
-            gaussians.logit_opacities,
-            sh[:, :1],
-            sh[:, 1:],
-        )
+        values = (gaussians.means, gaussians.quats, gaussians.log_scales, gaussians.logit_opacities, sh)
         self.tensors = {
             name: value.detach().clone().contiguous().requires_grad_()
             for name, value in zip(NAMES, values, strict=True)
@@ -45,12 +39,12 @@ class Parameters:
             "quats": config.quats_lr,
             "log_scales": config.scales_lr,
             "logit_opacities": config.opacities_lr,
-            "sh0": config.sh_lr,
-            "sh_rest": config.sh_lr / 20,
+            "sh": config.sh_lr,
         }
         groups = [{"params": [self.tensors[name]], "lr": rates[name], "name": name} for name in NAMES]
-        # the fused form is the one that is fast on a CPU
-        self.adam = torch.optim.Adam(groups, eps=1e-15, fused=True)
+        harmonics = torch.full((coefficients, 3), 1 / 20)  # detail that depends on the direction is learned slowly
+        harmonics[0] = 1
+        self.adam = SelectiveAdam(groups, {"sh": harmonics})
 
     def __len__(self) -> int:
         return self.tensors["means"].shape[0]
@@ -59,8 +53,7 @@ class Parameters:
     def gaussians(self) -> Gaussians:
         """The current Gaussians, connected to the graph."""
         t = self.tensors
-        sh = torch.cat([t["sh0"], t["sh_rest"]], dim=1)
-        return Gaussians(t["means"], t["quats"], t["log_scales"], t["logit_opacities"], sh)
+        return Gaussians(t["means"], t["quats"], t["log_scales"], t["logit_opacities"], t["sh"])
 
     def set_learning_rate(self, name: str, rate: float) -> None:
         """Changes the learning rate of one group."""

@@ -1,0 +1,12 @@
+// One step of an optimizer over rows of parameters.
+#pragma once
+
+#include <cstdint>
+
+#include "layout_adam.h"
+
+namespace sparse3d {
+
+void selective_adam(const AdamTask& task, int64_t rows, int threads);
+
+}  // namespace sparse3d
