@@ -144,7 +144,7 @@ def step(options: argparse.Namespace) -> None:
     table = Table(
         f"Training step (render, L1 + SSIM, gradients, Adam; SH degree 3), {cpu.instruction_set()}",
         [
-            "Gaussians", "size", "threads", "ours ms", "steps/s", "in compiled kernels", "in Adam (PyTorch)", "elsewhere",
+            "Gaussians", "size", "threads", "ours ms", "steps/s", "in compiled kernels", "elsewhere",
             "OpenSplat ms", "ratio", "mean difference of the pictures, if grey",
         ],
     )  # fmt: skip
@@ -163,11 +163,10 @@ def step(options: argparse.Namespace) -> None:
 
 
 def _shares(steps: Steps) -> list[str]:
-    """Of our steps' CPU time: compiled kernels, PyTorch's Adam, everything else."""
+    """Of our steps' CPU time: compiled kernels, everything else."""
     whole = sum(time.cpu for time in steps.ours)
-    adam = sum(spent for name, spent in steps.parts.items() if name.startswith("Adam"))
-    kernels = sum(steps.parts.values()) - adam
-    return [f"{part / whole:.1%}" for part in (kernels, adam, whole - kernels - adam)]
+    kernels = sum(steps.parts.values())
+    return [f"{part / whole:.1%}" for part in (kernels, whole - kernels)]
 
 
 def loss(options: argparse.Namespace) -> None:

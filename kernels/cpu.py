@@ -7,6 +7,8 @@ which is `torch.get_num_threads()`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -16,6 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sparse3d.kernels.reference import Raster
+
+_LARGE = 1 << 14  # numbers; for less, the C library's memory does as well
 
 
 def available() -> bool:
@@ -31,6 +35,18 @@ def takes(tensor: Tensor) -> bool:
 def compiled() -> Any:
     """The compiled module. Untyped: its signatures name arrays, and DLPack lets it take tensors as they are."""
     return import_module("sparse3d.kernels._cpu")
+
+
+def empty(shape: Sequence[int]) -> Tensor:
+    """A float32 tensor that is not cleared. Large ones get memory that earlier ones gave back, in huge pages.
+
+    A training loop asks for the same ones at each step; from the system it would get them in fresh pages, and spend a tenth
+    of its time on having them cleared.
+    """
+    if math.prod(shape) < _LARGE:
+        return torch.empty(*shape)
+    tensor: Tensor = compiled().empty(list(shape))
+    return tensor
 
 
 def check(name: str, tensor: Tensor, shape: str, dtype: torch.dtype = torch.float32, *, empty: bool = True) -> None:
@@ -162,7 +178,7 @@ class _Rasterize(torch.autograd.Function):
         width, height, sh_degree, near_plane, far_plane, eps2d, antialiased, keep = settings
         tensors = [t.detach().contiguous() for t in (means, quats, scales, opacities, colors)]
         shape = (len(viewmats), height, width)
-        rgb, alpha, depth, median = (torch.empty(s) for s in ((*shape, 3), shape, shape, shape))
+        rgb, alpha, depth, median = (empty(s) for s in ((*shape, 3), shape, shape, shape))
         ctx.rasterized = compiled().forward(
             *tensors[:4],
             tensors[4].flatten(1),
@@ -195,8 +211,8 @@ class _Rasterize(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         *inputs, viewmats, rgb, alpha, depth = ctx.saved_tensors
         tensors = [t.detach().contiguous() for t in inputs]
-        # Not torch.zeros: PyTorch's threads would fill them, and wait busily for each other where others want the cores.
-        grads = [torch.empty(t.shape) for t in (*inputs, viewmats)]
+        # Not zeros: PyTorch's threads would fill them, and wait busily for each other where others want the cores.
+        grads = [empty(t.shape) for t in (*inputs, viewmats)]
         grad_background = torch.empty(3)
         compiled().backward(
             ctx.rasterized,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sparse3d.kernels.cpu import check, compiled
+from sparse3d.kernels.cpu import check, compiled, empty
 
 
 class Target:
@@ -69,7 +69,7 @@ class _PhotometricLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, target: Target, ssim_weight: float, mask: Tensor | None, keep: bool) -> Tensor:
         pixels = image.detach().permute(1, 2, 0).contiguous()
-        gradient = torch.empty(pixels.shape) if keep else None
+        gradient = empty(pixels.shape) if keep else None
         l1, dissimilarity = compiled().photometric_loss(
             target.compiled,
             pixels,

@@ -87,7 +87,7 @@ def measure_steps(scene: Scene, threads: int, rounds: int, program: Path | None)
 
 @contextmanager
 def compiled_calls() -> Iterator[dict[str, float]]:
-    """Milliseconds spent so far inside each function of the compiled module, and in the step of PyTorch's Adam."""
+    """Milliseconds spent so far inside each function of the compiled module."""
     spent: dict[str, float] = defaultdict(float)
 
     def timed(name: str, call: Any) -> Any:
@@ -104,5 +104,4 @@ def compiled_calls() -> Iterator[dict[str, float]]:
         for name, value in vars(module).items():
             if callable(value) and not isinstance(value, type):
                 stack.enter_context(mock.patch.object(module, name, timed(name, value)))
-        stack.enter_context(mock.patch.object(torch.optim.Adam, "step", timed("Adam (PyTorch)", torch.optim.Adam.step)))
         yield spent

@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kSmallest = size_t{1} << 16;  // below, malloc does as well
 constexpr size_t kMostKept = size_t{1} << 30;
-constexpr int kMostBlocks = 32;
+constexpr int kMostBlocks = 64;
 constexpr std::align_val_t kAlignment{64};
 
 constexpr size_t kHugePage = size_t{2} << 20;

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,45 +10,60 @@ from torch import Tensor
 from sparse3d.kernels import adam, cpu, cpu_adam
 
 
-class SelectiveAdam(torch.optim.Optimizer):
-    """Adam over tensors with one row for each Gaussian (`sparse3d.kernels.adam.selective_adam`), one tensor a group."""
+def room_like(tensor: Tensor) -> Tensor:
+    """An uninitialized tensor of this shape, type and device, where the kernels that work on it are fastest."""
+    return cpu.empty(tensor.shape) if cpu.takes(tensor) else torch.empty_like(tensor)
 
-    def __init__(self, groups: list[dict[str, Any]], shares: dict[str, Tensor]) -> None:
+
+@dataclass
+class Moments:
+    """Running means of a parameter's gradient and of its square, each like the parameter."""
+
+    mean: Tensor
+    square: Tensor
+
+    @classmethod
+    def zeros_like(cls, tensor: Tensor) -> Moments:
+        """Those before the first step."""
+        return cls(*(room_like(tensor).zero_() for _ in range(2)))
+
+
+class SelectiveAdam:
+    """Adam over tensors with one row for each Gaussian (`sparse3d.kernels.adam.selective_adam`).
+
+    Not a torch.optim.Optimizer: making the first one imports PyTorch's compiler, which takes longer than a small scene.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], rates: dict[str, Tensor]) -> None:
         """Starts without moments.
 
         Args:
-            groups: Each with `params` (one tensor), `lr` and `name`.
-            shares: For groups whose numbers of a row do not all have the group's learning rate: what share of it each has.
+            tensors: Leaf tensors (N, ...) by name; the caller may put others in their place.
+            rates: Learning rates of the numbers of a row, (...) for each name; may be changed between steps.
         """
-        super().__init__(groups, {"step": 0})
-        self.shares = shares
+        self.tensors = tensors
+        self.rates = rates
+        self.moments = {name: Moments.zeros_like(tensor) for name, tensor in tensors.items()}
+        self.steps = 0
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+        for tensor in self.tensors.values():
+            tensor.grad = None
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None, *, drawn: Tensor | None = None) -> None:  # type: ignore[override]
+    def step(self, drawn: Tensor | None = None) -> None:
         """Moves the rows that are drawn against their gradient, in tensors that have one.
 
         Args:
-            closure: Not supported.
             drawn: (N,) bool; all rows when None.
         """
-        assert closure is None
-        for group in self.param_groups:
-            (values,) = group["params"]
-            if values.grad is None:
+        self.steps += 1
+        for name, tensor in self.tensors.items():
+            if tensor.grad is None:
                 continue
-            state = self.state[values]
-            if not state:
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(values), torch.zeros_like(values)
-            group["step"] += 1
-            share = self.shares.get(group["name"])
-            rates = group["lr"] * (values.new_ones(values.shape[1:]) if share is None else share.to(values))
-            update = cpu_adam.selective_adam if cpu.takes(values) else adam.selective_adam
-            update(
-                values,
-                values.grad,
-                state["exp_avg"],
-                state["exp_avg_sq"],
-                rates,
-                values.new_ones(len(values), dtype=torch.bool) if drawn is None else drawn,
-                group["step"],
-            )
+            if drawn is None:
+                drawn = tensor.new_ones(len(tensor), dtype=torch.bool)
+            update = cpu_adam.selective_adam if cpu.takes(tensor) else adam.selective_adam
+            moments = self.moments[name]
+            update(tensor, tensor.grad, moments.mean, moments.square, self.rates[name], drawn, self.steps)

@@ -140,8 +140,7 @@ def _step(
     opacities = current.opacities
     dropout = dropout_at(step, config)
     if dropout > 0:
-        keep = torch.rand(len(parameters), generator=generator) >= dropout
-        opacities = opacities * keep / (1 - dropout)
+        opacities = opacities * _dropout(len(parameters), dropout, generator)
     camera = view.cameras
     rgb, *_ = rasterize(
         current.means,
@@ -159,12 +158,12 @@ def _step(
         near_plane=look.near_plane,
     )
     loss = photometric_loss(rgb.squeeze(0).permute(2, 0, 1), target, config.ssim_weight, view.mask)
-    parameters.adam.zero_grad(set_to_none=True)
+    parameters.adam.zero_grad()
     loss.backward()
     gradient = parameters.tensors["logit_opacities"].grad
     assert gradient is not None
     drawn = gradient != 0
-    parameters.adam.step(drawn=drawn)
+    parameters.adam.step(drawn)
     if config.opacity_decay < 1:
         _decay_opacities(parameters, drawn, config.opacity_decay)
     if config.strategy == "mcmc" and step < config.refine_stop * config.steps:
@@ -172,6 +171,14 @@ def _step(
             mcmc.refine(parameters, config, generator)
         mcmc.explore(parameters, config, means_lr, generator)
     return float(loss.detach())
+
+
+def _dropout(count: int, share: float, generator: torch.Generator) -> Tensor:
+    """(N,) factors: 0 for a random share, for the others what keeps the mean at 1. Shares are whole multiples of 2^-16."""
+    # four numbers from each draw of 64 bits, which takes the generator as long as one
+    draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    kept = draws.view(torch.int16)[:count] >= round(2**16 * share) - 2**15
+    return kept.float().mul_(1 / (1 - share))
 
 
 def _decay_opacities(parameters: Parameters, drawn: Tensor, factor: float) -> None:
@@ -182,7 +189,8 @@ def _decay_opacities(parameters: Parameters, drawn: Tensor, factor: float) -> No
     """
     with torch.no_grad():
         logits = parameters.tensors["logit_opacities"]
-        logits.copy_(torch.where(drawn, torch.logit(logits.sigmoid() * factor, eps=1e-7), logits))
+        decayed = torch.logit(logits.sigmoid().mul_(factor), eps=1e-7)
+        logits.addcmul_(decayed.sub_(logits), drawn.to(logits.dtype))
 
 
 def _without_faint(gaussians: Gaussians, opacity: float) -> Gaussians:

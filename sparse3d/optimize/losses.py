@@ -44,4 +44,3 @@ def prepare_target(target: Tensor | Target) -> Tensor | Target:
     if isinstance(target, Tensor) and cpu.takes(target) and not target.requires_grad:
         return Target(target)
     return target
-

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from sparse3d.config import OptimizeConfig
-from sparse3d.optimize.adam import SelectiveAdam
+from sparse3d.optimize.adam import Moments, SelectiveAdam, room_like
 from sparse3d.types import Gaussians
 
 NAMES = ("means", "quats", "log_scales", "logit_opacities", "sh")
 
 
 class Parameters:
-    """N Gaussians as leaf tensors, one Adam group each (3DGS section 5)."""
+    """N Gaussians as leaf tensors and their optimizer (3DGS section 5)."""
 
     def __init__(self, gaussians: Gaussians, config: OptimizeConfig, extent: float) -> None:
         """Takes a copy of the Gaussians, their SH filled up with zeros to `config.sh_degree`.
@@ -31,20 +31,19 @@ class Parameters:
         sh[:, :shared] = gaussians.sh[:, :shared]
         values = (gaussians.means, gaussians.quats, gaussians.log_scales, gaussians.logit_opacities, sh)
         self.tensors = {
-            name: value.detach().clone().contiguous().requires_grad_()
+            name: room_like(value).copy_(value.detach()).requires_grad_()
             for name, value in zip(NAMES, values, strict=True)
         }
+        harmonics = torch.full((coefficients, 3), config.sh_lr / 20)  # what depends on the direction is learned slowly
+        harmonics[0] = config.sh_lr
         rates = {
-            "means": config.means_lr * extent,
-            "quats": config.quats_lr,
-            "log_scales": config.scales_lr,
-            "logit_opacities": config.opacities_lr,
-            "sh": config.sh_lr,
+            "means": torch.full((3,), config.means_lr * extent),
+            "quats": torch.full((4,), config.quats_lr),
+            "log_scales": torch.full((3,), config.scales_lr),
+            "logit_opacities": torch.tensor(config.opacities_lr),
+            "sh": harmonics,
         }
-        groups = [{"params": [self.tensors[name]], "lr": rates[name], "name": name} for name in NAMES]
-        harmonics = torch.full((coefficients, 3), 1 / 20)  # detail that depends on the direction is learned slowly
-        harmonics[0] = 1
-        self.adam = SelectiveAdam(groups, {"sh": harmonics})
+        self.adam = SelectiveAdam(self.tensors, rates)
 
     def __len__(self) -> int:
         return self.tensors["means"].shape[0]
@@ -56,48 +55,35 @@ class Parameters:
         return Gaussians(t["means"], t["quats"], t["log_scales"], t["logit_opacities"], t["sh"])
 
     def set_learning_rate(self, name: str, rate: float) -> None:
-        """Changes the learning rate of one group."""
-        for group in self.adam.param_groups:
-            if group["name"] == name:
-                group["lr"] = rate
+        """Changes the learning rate of all numbers of one tensor."""
+        self.adam.rates[name].fill_(rate)
 
     def overwrite(self, rows: Tensor, values: dict[str, Tensor]) -> None:
         """Puts new values into some rows and forgets their Adam moments."""
         with torch.no_grad():
             for name, value in values.items():
+                moments = self.adam.moments[name]
                 self.tensors[name][rows] = value
-                state = self.adam.state.get(self.tensors[name], {})
-                for moment in ("exp_avg", "exp_avg_sq"):
-                    if moment in state:
-                        state[moment][rows] = 0
+                moments.mean[rows] = moments.square[rows] = 0
 
     def append(self, values: dict[str, Tensor]) -> None:
         """Adds Gaussians; their Adam moments start at zero."""
-        for group in self.adam.param_groups:
-            name = group["name"]
-            old = self.tensors[name]
-            new = torch.cat([old.detach(), values[name]]).requires_grad_()
-            state = self.adam.state.pop(old, {})
-            for moment in ("exp_avg", "exp_avg_sq"):
-                if moment in state:
-                    state[moment] = torch.cat([state[moment], torch.zeros_like(values[name])])
-            if state:
-                self.adam.state[new] = state
-            group["params"] = [new]
-            self.tensors[name] = new
+        for name, tensor in self.tensors.items():
+            moments, zeros = self.adam.moments[name], torch.zeros_like(values[name])
+            self.tensors[name] = torch.cat([tensor.detach(), values[name]]).requires_grad_()
+            self.adam.moments[name] = Moments(torch.cat([moments.mean, zeros]), torch.cat([moments.square, zeros]))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `load_state_dict` needs to go on to the same result."""
         return {
             "tensors": {name: tensor.detach() for name, tensor in self.tensors.items()},
-            "adam": self.adam.state_dict(),
+            "moments": {name: (moments.mean, moments.square) for name, moments in self.adam.moments.items()},
+            "steps": self.adam.steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to a saved state, of whatever number of Gaussians."""
-        for group in self.adam.param_groups:
-            tensor = state["tensors"][group["name"]].clone().requires_grad_()
-            group["params"] = [tensor]
-            self.tensors[group["name"]] = tensor
-        self.adam.state.clear()
-        self.adam.load_state_dict(state["adam"])
+        for name, tensor in state["tensors"].items():
+            self.tensors[name] = tensor.clone().requires_grad_()
+            self.adam.moments[name] = Moments(*state["moments"][name])
+        self.adam.steps = state["steps"]

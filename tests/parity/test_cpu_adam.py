@@ -73,7 +73,9 @@ def test_what_is_not_drawn_stays_to_the_bit(threads, isa):
 def test_without_gradient_nothing_is_nan(isa):
     """A moment of zero is divided by eps alone."""
     state = [torch.ones(20, 3), torch.zeros(20, 3), torch.zeros(20, 3)]
-    cpu_adam.selective_adam(state[0], torch.zeros(20, 3), *state[1:], torch.ones(3), torch.ones(20, dtype=torch.bool), 1)
+    cpu_adam.selective_adam(
+        state[0], torch.zeros(20, 3), *state[1:], torch.ones(3), torch.ones(20, dtype=torch.bool), 1
+    )
     assert torch.equal(state[0], torch.ones(20, 3))
 
 

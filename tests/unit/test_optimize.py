@@ -175,16 +175,14 @@ def test_parameters_keep_their_adam_state_through_growth():
     parameters = Parameters(some_gaussians(5), CONFIG, extent=1.0)
     (parameters.tensors["means"].sum() * 2).backward()
     parameters.adam.step()
-    moment = parameters.adam.state[parameters.tensors["means"]]["exp_avg"].clone()
+    moment = parameters.adam.moments["means"].mean.clone()
     parameters.append({name: tensor.detach()[:2] for name, tensor in parameters.tensors.items()})
     assert len(parameters) == 7
-    grown = parameters.adam.state[parameters.tensors["means"]]["exp_avg"]
+    grown = parameters.adam.moments["means"].mean
     torch.testing.assert_close(grown[:5], moment)
     assert (grown[5:] == 0).all()
     parameters.overwrite(torch.tensor([1]), {"means": torch.full((1, 3), 9.0)})
-    assert (parameters.tensors["means"][1] == 9).all() and (
-        parameters.adam.state[parameters.tensors["means"]]["exp_avg"][1] == 0
-    ).all()
+    assert (parameters.tensors["means"][1] == 9).all() and (parameters.adam.moments["means"].mean[1] == 0).all()
     (parameters.tensors["means"].sum() * 2).backward()
     parameters.adam.step()
     assert torch.isfinite(parameters.tensors["means"]).all()
