@@ -8,8 +8,7 @@ namespace sparse3d {
 namespace {
 
 struct alignas(64) TileImages {
-    float r[kTilePixels], g[kTilePixels], b[kTilePixels];
-    float alpha[kTilePixels], depth[kTilePixels], median[kTilePixels];
+    float rgb[3 * kTilePixels], alpha[kTilePixels], depth[kTilePixels], median[kTilePixels];
 };
 
 // The depth of the one of kAhead Gaussians that takes the transmittance T from above a half to a half or below, if one does.
@@ -61,9 +60,8 @@ inline uint32_t blend_part(const Camera& camera, const Splat* splats, const uint
     }
     const V rest = 1.0f - coverage;
     const int at = part * kLanes;
-    store(images.r + at, r + rest * camera.background[0]);
-    store(images.g + at, g + rest * camera.background[1]);
-    store(images.b + at, b + rest * camera.background[2]);
+    const V rgb[3] = {r + rest * camera.background[0], g + rest * camera.background[1], b + rest * camera.background[2]};
+    store_columns3(rgb, images.rgb + 3 * at);
     store(images.alpha + at, coverage);
     store(images.depth + at, depth / max(coverage, all(1e-10f)));
     store(images.median + at, median);
@@ -91,10 +89,10 @@ void blend_forward(const BlendTask& task, int64_t index, RegionScratch& scratch)
             stop = here > stop ? here : stop;
         }
         lists.stop[number] = stop;
-        tile.store_rgb(task, images.r, images.g, images.b, task.rgb);
-        tile.store(task, images.alpha, task.alpha);
-        tile.store(task, images.depth, task.depth);
-        tile.store(task, images.median, task.median);
+        tile.store<3>(camera, images.rgb, task.rgb);
+        tile.store<1>(camera, images.alpha, task.alpha);
+        tile.store<1>(camera, images.depth, task.depth);
+        tile.store<1>(camera, images.median, task.median);
     }
 }
 

@@ -26,34 +26,36 @@ struct alignas(64) Batch {
     float x[kBatch], y[kBatch], across[kBatch], cross[kBatch];  // of the splats, centre relative to the tile's middle
 };
 
-// Reads the gradients; adds that of the background.
-inline void load_gradients(const BlendTask& task, const Tile& tile, TileGradients& grads, float* background) {
-    alignas(64) float coverage[kTilePixels], depth[kTilePixels], rgb[3][kTilePixels];
-    const bool with_rgb = task.grad_rgb != nullptr;
-    const bool with_depth = task.grad_depth != nullptr;
+// Reads the gradients; adds that of the background, lane by lane.
+inline void load_gradients(const BlendTask& task, const Tile& tile, TileGradients& grads, V background[3]) {
+    const Camera& camera = *task.camera;
+    alignas(64) float coverage[kTilePixels], depth[kTilePixels], rgb[3 * kTilePixels], grad_rgb[3 * kTilePixels];
     tile.fill_transmittance(grads.transmittance);
-    tile.load(task, task.alpha, coverage);
-    tile.load(task, task.grad_alpha, grads.share);
-    tile.load(task, task.grad_depth, grads.depth);
-    tile.load(task, with_depth ? task.depth : nullptr, depth);
-    tile.load_rgb(task, task.grad_rgb, grads.r, grads.g, grads.b);
-    tile.load_rgb(task, with_rgb ? task.rgb : nullptr, rgb[0], rgb[1], rgb[2]);
-    V sums[3] = {};
+    tile.load<1>(camera, task.alpha, coverage);
+    tile.load<1>(camera, task.grad_alpha, grads.share);
+    tile.load<3>(camera, task.grad_rgb, grad_rgb);
+    tile.load<3>(camera, task.grad_rgb != nullptr ? task.rgb : nullptr, rgb);
+    tile.load<1>(camera, task.grad_depth, grads.depth);
+    tile.load<1>(camera, task.grad_depth != nullptr ? task.depth : nullptr, depth);
     for (int at = 0; at < kTilePixels; at += kLanes) {
-        const V covered = load(coverage + at), r = load(grads.r + at), g = load(grads.g + at), b = load(grads.b + at);
-        V share = load(grads.share + at);
-        store(grads.behind + at, r * load(rgb[0] + at) + g * load(rgb[1] + at) + b * load(rgb[2] + at) + share * covered);
-        if (with_depth) {
+        const V covered = load(coverage + at), share = load(grads.share + at);
+        V color[3], grad[3], behind = share * covered;
+        load_columns3(rgb + 3 * at, color);
+        load_columns3(grad_rgb + 3 * at, grad);
+        for (int k = 0; k < 3; ++k) {
+            behind += grad[k] * color[k];
+            background[k] += grad[k] * (1.0f - covered);
+        }
+        store(grads.r + at, grad[0]);
+        store(grads.g + at, grad[1]);
+        store(grads.b + at, grad[2]);
+        store(grads.behind + at, behind);
+        if (task.grad_depth != nullptr) {
             const V grad_depth = load(grads.depth + at) / max(covered, all(1e-10f));
             store(grads.depth + at, grad_depth);
             store(grads.share + at, share - grad_depth * load(depth + at));
         }
-        sums[0] += r * (1.0f - covered);
-        sums[1] += g * (1.0f - covered);
-        sums[2] += b * (1.0f - covered);
     }
-    for (int k = 0; k < 3; ++k)
-        for (int l = 0; l < kLanes; ++l) background[k] += sums[k][l];
 }
 
 // Notes v and w of `size` entries, a multiple of kAhead, for one part of a tile. What depends on the entry before, and has to
@@ -183,7 +185,7 @@ void blend_backward(const BlendTask& task, int64_t index, RegionScratch& scratch
     Slot* slots = task.slots + task.region_begin[index];
     __builtin_memset(slots, 0, region.count * sizeof(Slot));
     if (region.count > 0) gather_splats(task, region, scratch.splats);
-    float background[3] = {0.0f, 0.0f, 0.0f};
+    V background[3] = {};
     for (int number = 0; number < kTilesInRegion; ++number) {
         const Tile tile(region, number);
         if (tile.outside()) continue;
@@ -192,7 +194,10 @@ void blend_backward(const BlendTask& task, int64_t index, RegionScratch& scratch
         const auto blend_backward_one = task.grad_depth != nullptr ? blend_backward_tile<true> : blend_backward_tile<false>;
         blend_backward_one(tile, region, scratch.splats, lists.entries, lists.begin[number], lists.stop[number], grads, slots);
     }
-    for (int k = 0; k < 3; ++k) task.background_sums[3 * index + k] = background[k];
+    for (int k = 0; k < 3; ++k) {
+        task.background_sums[3 * index + k] = 0.0f;
+        for (int l = 0; l < kLanes; ++l) task.background_sums[3 * index + k] += background[k][l];
+    }
 }
 
 }  // namespace

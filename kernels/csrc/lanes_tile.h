@@ -38,45 +38,21 @@ struct Tile {
         return v + (y + static_cast<float>(part * kLanes / kTile));
     }
 
-    // Reads the tile from (or writes it to) an image of one number, or of three, a pixel; zeros where there is none.
-    void load(const BlendTask& task, const float* image, float* pixels) const {
-        if (image == nullptr || !whole()) __builtin_memset(pixels, 0, kTilePixels * sizeof(float));
+    // Reads the tile from an image of kChannels numbers a pixel, or writes it; row after row, zeros where there is no pixel.
+    template <int kChannels>
+    void load(const Camera& camera, const float* image, float* pixels) const {
+        constexpr int kRow = kTile * kChannels;
+        if (image == nullptr || !whole()) __builtin_memset(pixels, 0, kTile * kRow * sizeof(float));
         if (image == nullptr) return;
-        for_each_row(task, [&](int p, int64_t first, int columns) {
-            for (int k = 0; k < columns; ++k) pixels[p + k] = image[first + k];
+        for_each_row<kChannels>(camera, [&](int row, int64_t first, int bytes) {
+            __builtin_memcpy(pixels + row * kRow, image + first, bytes);
         });
     }
 
-    void load_rgb(const BlendTask& task, const float* image, float* r, float* g, float* b) const {
-        if (image == nullptr || !whole()) {
-            float* const channels[3] = {r, g, b};
-            for (float* pixels : channels) __builtin_memset(pixels, 0, kTilePixels * sizeof(float));
-        }
-        if (image == nullptr) return;
-        for_each_row(task, [&](int p, int64_t first, int columns) {
-            const float* pixel = image + 3 * first;
-            for (int k = 0; k < columns; ++k) {
-                r[p + k] = pixel[3 * k];
-                g[p + k] = pixel[3 * k + 1];
-                b[p + k] = pixel[3 * k + 2];
-            }
-        });
-    }
-
-    void store(const BlendTask& task, const float* pixels, float* image) const {
-        for_each_row(task, [&](int p, int64_t first, int columns) {
-            for (int k = 0; k < columns; ++k) image[first + k] = pixels[p + k];
-        });
-    }
-
-    void store_rgb(const BlendTask& task, const float* r, const float* g, const float* b, float* image) const {
-        for_each_row(task, [&](int p, int64_t first, int columns) {
-            float* pixel = image + 3 * first;
-            for (int k = 0; k < columns; ++k) {
-                pixel[3 * k] = r[p + k];
-                pixel[3 * k + 1] = g[p + k];
-                pixel[3 * k + 2] = b[p + k];
-            }
+    template <int kChannels>
+    void store(const Camera& camera, const float* pixels, float* image) const {
+        for_each_row<kChannels>(camera, [&](int row, int64_t first, int bytes) {
+            __builtin_memcpy(image + first, pixels + row * kTile * kChannels, bytes);
         });
     }
 
@@ -90,14 +66,14 @@ struct Tile {
    private:
     bool whole() const { return width == kTile && height == kTile; }
 
-    // Calls visit(number of its first pixel in the tile, in the image, how many) for each row inside the image.
-    template <class Visit>
-    void for_each_row(const BlendTask& task, Visit visit) const {
-        const int64_t image_width = task.camera->width, first = top * image_width + left;
-        if (whole()) {
-            for (int row = 0; row < kTile; ++row) visit(row * kTile, first + row * image_width, kTile);
+    // Calls visit(row, number in the image of its first number, its bytes) for the rows inside the image.
+    template <int kChannels, class Visit>
+    void for_each_row(const Camera& camera, Visit visit) const {
+        const int64_t stride = static_cast<int64_t>(camera.width) * kChannels, first = top * stride + left * kChannels;
+        if (whole()) {  // of a length known here, which makes each copy one or two instructions
+            for (int row = 0; row < kTile; ++row) visit(row, first + row * stride, kTile * kChannels * sizeof(float));
         } else {
-            for (int row = 0; row < height; ++row) visit(row * kTile, first + row * image_width, width);
+            for (int row = 0; row < height; ++row) visit(row, first + row * stride, width * kChannels * sizeof(float));
         }
     }
 };
@@ -106,6 +82,8 @@ struct Tile {
 // it needs for four of them side by side.
 inline void alphas(const Splat* splats, const uint32_t* entries, V x, V y, V alpha[kAhead]) {
     V exponent[kAhead];
+#pragma GCC unroll 4
+    for (int k = 0; k < kAhead; ++k) __builtin_prefetch(&splats[entries[k + 12]]);
 #pragma GCC unroll 4
     for (int k = 0; k < kAhead; ++k) {
         const Splat& s = splats[entries[k]];
