@@ -80,7 +80,7 @@ def census_volume(
     exists = [near > 0 for near in _neighbours(torch.ones_like(reference))]
     count = torch.stack(exists).sum(dim=0)
     scores = reference.new_empty(len(depths), *reference.shape)
-    for planes, pixels, ahead in warps(*reference.shape, K, source_K, reference_to_source, depths):
+    for planes, pixels, ahead in warps(reference.shape, K, source_K, reference_to_source, depths):
         warped = bilinear(source, pixels)
         differ = torch.zeros_like(warped)
         for near, expected, there in zip(_neighbours(warped), darker, exists, strict=True):

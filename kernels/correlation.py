@@ -40,7 +40,7 @@ def feature_sweep(
     total = reference.new_zeros(len(depths), *reference.shape[1:])
     for source, source_K, transform in zip(sources, source_Ks, reference_to_sources, strict=True):
         scores = []
-        for _, pixels, ahead in warps(*reference.shape[1:], K, source_K, transform, depths):
+        for _, pixels, ahead in warps(reference.shape[1:], K, source_K, transform, depths):
             grid = torch.where(ahead[..., None], normalized(pixels, source), -3.0)  # -3: wholly beyond the border
             # planes one below the other: sampling them as one image is faster than as several
             warped = F.grid_sample(source[None], grid.flatten(0, 1)[None], padding_mode="zeros", align_corners=False)

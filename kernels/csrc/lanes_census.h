@@ -58,7 +58,8 @@ void census_tile(const CensusTask& task, const SweepSource& source, const SweepT
 #pragma GCC unroll 31
                 for (int k = 0; k < kCensusBits; ++k) {
                     const int at = k + half * (kCensusBits + 1);  // without the pixel itself
-                    codes[half] = with_bit(codes[half], rows[at / kCensusColumns][c + at % kCensusColumns], middle, kCensusBit[k]);
+                    const V near = rows[at / kCensusColumns][c + at % kCensusColumns];
+                    codes[half] = with_bit(codes[half], near, middle, kCensusBit[k]);
                 }
             const CensusPixel& pixel = pixels[c];
             const V differ =

@@ -110,9 +110,8 @@ Buffer<CensusPixel> census_pixels(const Grey& image, int threads) {
                     uint32_t* const there = exist[k / kCensusBits].data();
                     ++k;
                     if (v < 0 || v >= height) continue;
-                    const float* const near = image.pixels + v * width + du;
                     for (int x = std::max(-du, 0); x < width - std::max(du, 0); ++x) {
-                        code[x] |= near[x] < row[x] ? bit : 0;
+                        code[x] |= image.pixels[v * width + du + x] < row[x] ? bit : 0;
                         there[x] |= bit;
                         ++count[x];
                     }

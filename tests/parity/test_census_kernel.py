@@ -40,7 +40,7 @@ def largest_doubt(rig: Rig) -> Tensor:
     padding = (census.HALF_WIDTH, census.HALF_WIDTH, census.HALF_HEIGHT, census.HALF_HEIGHT)
     most = torch.zeros(len(depths), *reference.shape, dtype=torch.float64)
     for source, source_K, transform in zip(sources, source_Ks, transforms, strict=True):
-        for planes, pixels, ahead in sweep.warps(*reference.shape, K, source_K, transform, depths):
+        for planes, pixels, ahead in sweep.warps(reference.shape, K, source_K, transform, depths):
             warped = census.bilinear(source, pixels)[:, None]
             near = F.unfold(F.pad(warped, padding, value=torch.inf), window)  # (P, 63, H W)
             doubtful = ((near - warped.flatten(2)).abs() < DOUBT).sum(dim=1) - 1  # without the pixel itself
