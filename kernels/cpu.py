@@ -49,8 +49,16 @@ def empty(shape: Sequence[int]) -> Tensor:
     return tensor
 
 
-def check(name: str, tensor: Tensor, shape: str, dtype: torch.dtype = torch.float32, *, empty: bool = True) -> None:
-    """Holds an argument of a compiled kernel to its type, device and shape.
+def check(
+    name: str,
+    tensor: Tensor,
+    shape: str,
+    dtype: torch.dtype = torch.float32,
+    *,
+    empty: bool = True,
+    device: str = "cpu",
+) -> None:
+    """Holds an argument of a fast kernel to its type, device and shape.
 
     Args:
         name: What a message calls it.
@@ -58,14 +66,15 @@ def check(name: str, tensor: Tensor, shape: str, dtype: torch.dtype = torch.floa
         shape: Its sizes, as "N 4": a letter stands for any size.
         dtype: Its type.
         empty: Whether a size may be 0.
+        device: Its type of device.
 
     Raises:
         ValueError: it has another.
     """
-    if tensor.dtype != dtype or tensor.device.type != "cpu":
+    if tensor.dtype != dtype or tensor.device.type != device:
         raise ValueError(
-            f"{name} is {tensor.dtype} on {tensor.device}; the CPU kernels take {dtype} on the CPU. "
-            f"Convert it with .to('cpu', {dtype}), or take the kernel's PyTorch form, which runs on any device"
+            f"{name} is {tensor.dtype} on {tensor.device}; this kernel takes {dtype} on {device}. "
+            f"Convert it with .to({device!r}, {dtype}), or take the kernel's PyTorch form, which runs on any device"
         )
     sizes = shape.split()
     if tensor.ndim != len(sizes) or any(

@@ -1,8 +1,8 @@
-"""Plane sweep and semi-global matching in C++, as sweep.py means them.
+"""Plane sweeps and semi-global matching in C++, as sweep.py, census.py and correlation.py mean them.
 
 Chosen, forced and threaded as the rasterizer in cpu.py. Results are (D, H, W) in shape and (H, W, D) in memory, in
-which both functions work, so that nothing is copied between them. Sources are sampled from 16-bit copies: scores are at
-most 2.2e-4 from float64 and 3e-6 in the median, as those of sweep.py in float32 (tests/parity/test_sweep_kernels.py).
+which all functions work, so that nothing is copied between them. Grey sources are sampled from 16-bit copies: ZNCC is at
+most 2.2e-4 from float64 and 3e-6 in the median, as that of sweep.py in float32 (tests/parity/test_sweep_kernels.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from sparse3d.kernels.cpu import check, compiled
-from sparse3d.kernels.sweep import EDGE_WEIGHT, NOISE, plane_transfer
+from sparse3d.kernels.sweep import EDGE_WEIGHT, NOISE
+from sparse3d.kernels.sweep_arguments import check_features, check_greys, check_zncc_window, checked_transfers
 
 
 def zncc_sweep(
@@ -43,26 +44,94 @@ def zncc_sweep(
         ValueError: a tensor has another shape, type or device, an image holds infinity or NaN, or the window is out of
             its range.
     """
-    check("reference", reference, "H W", empty=False)
-    check("K", K, "3 3")
-    for index, source in enumerate(sources):
-        check(f"sources[{index}]", source, "Hs Ws", empty=False)
-    if len(sources) == 0:
-        raise ValueError("sources is empty, needed at least one image to compare with")
-    check("source_Ks", source_Ks, f"{len(sources)} 3 3")
-    check("reference_to_sources", reference_to_sources, f"{len(sources)} 4 4")
-    check("depths", depths, "D", empty=False)
-    if window % 2 == 0 or not 1 <= window <= 11:
-        raise ValueError(f"window is {window}, needed an odd number of pixels from 1 to 11")
-    turn, shift = plane_transfer(K.double(), source_Ks.double(), reference_to_sources.double())
+    check_greys(reference, sources)
+    check_zncc_window(window)
+    transfers = checked_transfers(K, source_Ks, reference_to_sources, depths, len(sources))
     scores = torch.empty(*reference.shape, len(depths))
     compiled().zncc_sweep(
         reference.detach().contiguous(),
         [source.detach().contiguous() for source in sources],
-        torch.cat([turn, shift[..., None]], dim=-1).detach().contiguous(),
+        transfers,
         depths.detach().contiguous(),
         window,
         NOISE**2,
+        scores,
+        torch.get_num_threads(),
+    )
+    return scores.permute(2, 0, 1)
+
+
+def census_sweep(
+    reference: Tensor,
+    K: Tensor,
+    sources: Sequence[Tensor],
+    source_Ks: Tensor,
+    reference_to_sources: Tensor,
+    depths: Tensor,
+) -> Tensor:
+    """`sparse3d.kernels.census.census_sweep` without storing the warped sources.
+
+    Args:
+        reference: (H, W) grey, any range. All tensors are float32 on the CPU.
+        K: (3, 3) of `reference`, pixels.
+        sources: S of (Hs, Ws) grey, each of its own size and range. Greys closer than 1/65535 of an image's range count
+            as equal.
+        source_Ks: (S, 3, 3) of `sources`, pixels.
+        reference_to_sources: (S, 4, 4) camera axes of the one to those of the others.
+        depths: (D,) world units.
+
+    Returns:
+        (D, H, W) in [-1, 1]; -1 where no source sees the pixel at that depth.
+
+    Raises:
+        ValueError: a tensor has another shape, type or device, or an image holds infinity or NaN.
+    """
+    check_greys(reference, sources)
+    transfers = checked_transfers(K, source_Ks, reference_to_sources, depths, len(sources))
+    scores = torch.empty(*reference.shape, len(depths))
+    compiled().census_sweep(
+        reference.detach().contiguous(),
+        [source.detach().contiguous() for source in sources],
+        transfers,
+        depths.detach().contiguous(),
+        scores,
+        torch.get_num_threads(),
+    )
+    return scores.permute(2, 0, 1)
+
+
+def feature_sweep(
+    reference: Tensor,
+    K: Tensor,
+    sources: Tensor,
+    source_Ks: Tensor,
+    reference_to_sources: Tensor,
+    depths: Tensor,
+) -> Tensor:
+    """`sparse3d.kernels.correlation.feature_sweep` for inference: without gradients or storing the warped sources.
+
+    Args:
+        reference: (C, H, W). All tensors are float32 on the CPU.
+        K: (3, 3) of `reference`, in its pixels.
+        sources: (S, C, Hs, Ws)
+        source_Ks: (S, 3, 3) of `sources`, in their pixels.
+        reference_to_sources: (S, 4, 4) camera axes of the one to those of the others.
+        depths: (D,) world units.
+
+    Returns:
+        (D, H, W), in units of the features squared.
+
+    Raises:
+        ValueError: a tensor has another shape, type or device, or features hold infinity or NaN.
+    """
+    check_features(reference, sources)
+    transfers = checked_transfers(K, source_Ks, reference_to_sources, depths, len(sources))
+    scores = torch.empty(*reference.shape[1:], len(depths))
+    compiled().feature_sweep(
+        reference.detach().contiguous(),
+        sources.detach().contiguous(),
+        transfers,
+        depths.detach().contiguous(),
         scores,
         torch.get_num_threads(),
     )

@@ -1,14 +1,18 @@
-"""Plane sweep and semi-global matching in PyTorch, any dtype and device: the meaning of cpu_sweep.py."""
+"""Plane sweep by ZNCC and semi-global matching in PyTorch, any dtype and device: the meaning of the fast kernels.
+
+census.py and correlation.py sweep by other scores; plane_sweep.py chooses between these forms and the fast ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 NOISE = 1.5 / 255  # standard deviation of a patch that is taken for sensor noise
+NEAREST = 1e-9  # what is nearer than this to the plane of a source's camera is behind it, world units
 EDGE_WEIGHT = 20.0  # how fast an edge of the guide lowers the price of a jump: by half for a step of 1/20 of white
 
 
@@ -66,31 +70,55 @@ def zncc_volume(
     Returns:
         (D, H, W) in [-1, 1]; NaN where the source does not see the pixel at that depth.
     """
-    height, width = reference.shape
-    v, u = (torch.arange(n, dtype=K.dtype, device=K.device) + 0.5 for n in (height, width))
-    grid = torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)  # (H, W, 2) pixel centres
-    turn, shift = plane_transfer(K, source_K, reference_to_source)
-    turned = F.pad(grid, (0, 1), value=1.0) @ turn.T
     mean_r = _box(reference, window)
     var_r = _box(reference**2, window) - mean_r**2
-    size = grid.new_tensor([source.shape[1], source.shape[0]])
-    scores = reference.new_empty(len(depths), height, width)
-    for start in range(0, len(depths), 8):
-        chunk = depths[start : start + 8, None, None, None]
-        homogeneous = chunk * turned + shift
-        z = homogeneous[..., 2:]
-        pixels = homogeneous[..., :2] / z.clamp(min=1e-9)
-        inside = (z[..., 0] > 1e-9) & (pixels > 0).all(-1) & (pixels < size).all(-1)
-        warped = F.grid_sample(
-            source.expand(len(chunk), 1, -1, -1), 2 * pixels / size - 1, padding_mode="border", align_corners=False
-        )[:, 0]
+    scores = reference.new_empty(len(depths), *reference.shape)
+    for planes, pixels, ahead in warps(reference.shape, K, source_K, reference_to_source, depths):
+        images, grid = source.expand(len(pixels), 1, -1, -1), normalized(pixels, source)
+        warped = F.grid_sample(images, grid, padding_mode="border", align_corners=False)[:, 0]
         mean_s, mean_ss, mean_rs = (_box(x, window) for x in (warped, warped**2, warped * reference))
         var_s = mean_ss - mean_s**2
         # noise in the denominator: patches without texture score near 0 instead of at random
         scale = torch.sqrt((var_r.clamp(min=0) + NOISE**2) * (var_s.clamp(min=0) + NOISE**2))
         score = (mean_rs - mean_r * mean_s) / scale
-        scores[start : start + 8] = torch.where(inside, score, torch.full_like(score, torch.nan))
+        scores[planes] = torch.where(ahead & inside(pixels, source), score, torch.full_like(score, torch.nan))
     return scores
+
+
+def warps(
+    size: Sequence[int], K: Tensor, source_K: Tensor, reference_to_source: Tensor, depths: Tensor
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Where a source sees the pixels of a view at each depth, eight planes P at a time to spare memory.
+
+    Args:
+        size: Height and width of the view, pixels.
+        K: (3, 3) of the view, pixels.
+        source_K: (3, 3) of the source, pixels.
+        reference_to_source: (4, 4) camera axes of the one to those of the other.
+        depths: (D,) world units.
+
+    Yields:
+        Which planes; (P, H, W, 2) pixels of the source; (P, H, W) bool, whether the point is in front of its camera.
+    """
+    v, u = (torch.arange(n, dtype=K.dtype, device=K.device) + 0.5 for n in size)
+    grid = torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)  # (H, W, 2) pixel centres
+    turn, shift = plane_transfer(K, source_K, reference_to_source)
+    turned = F.pad(grid, (0, 1), value=1.0) @ turn.T
+    for start in range(0, len(depths), 8):
+        planes = slice(start, start + 8)
+        homogeneous = depths[planes, None, None, None] * turned + shift
+        z = homogeneous[..., 2]
+        yield planes, homogeneous[..., :2] / z.clamp(min=NEAREST)[..., None], z > NEAREST
+
+
+def normalized(pixels: Tensor, image: Tensor) -> Tensor:
+    """Pixels of an image (..., H, W) as `grid_sample` counts them with align_corners=False. (..., 2) -> (..., 2)"""
+    return 2 * pixels / pixels.new_tensor([image.shape[-1], image.shape[-2]]) - 1
+
+
+def inside(pixels: Tensor, image: Tensor) -> Tensor:
+    """Which pixels lie within an image (..., H, W). (..., 2) -> (...) bool"""
+    return ((pixels > 0) & (pixels < pixels.new_tensor([image.shape[-1], image.shape[-2]]))).all(dim=-1)
 
 
 def plane_transfer(K: Tensor, source_K: Tensor, reference_to_source: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,7 +201,19 @@ def _scan(volume: Tensor, guide: Tensor, small: float, large: float, slant: int)
 
 def _box(images: Tensor, window: int) -> Tensor:
     """Mean over a window, over fewer pixels at the border. (..., H, W)"""
-    flat = images.reshape(-1, 1, *images.shape[-2:])
+    return _box_sum(images, window) / _box_sum(torch.ones(images.shape[-2:]).to(images), window)
+
+
+def _box_sum(images: Tensor, window: int) -> Tensor:
+    """Sum over a window, shifted copies over rows and then over columns: pooling takes four times as long. (..., H, W)"""
+    height, width = images.shape[-2:]
     half = window // 2
-    rows = F.avg_pool2d(flat, (window, 1), stride=1, padding=(half, 0), count_include_pad=False)
-    return F.avg_pool2d(rows, (1, window), stride=1, padding=(0, half), count_include_pad=False).reshape(images.shape)
+    above = F.pad(images, (0, 0, half, half))
+    rows = torch.zeros_like(images)
+    for k in range(window):
+        rows += above[..., k : k + height, :]
+    beside = F.pad(rows, (half, half))
+    total = torch.zeros_like(images)
+    for k in range(window):
+        total += beside[..., k : k + width]
+    return total

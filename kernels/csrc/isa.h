@@ -30,8 +30,10 @@ struct Isa {
     // Tiles of the loss, [begin, end): the target's window means; sums and gradient.
     void (*loss_target)(const LossTask&, int64_t begin, int64_t end);
     void (*loss)(const LossTask&, int64_t begin, int64_t end);
-    // Pieces of the plane sweep and lines of semi-global matching, [begin, end), each with its own scratch memory.
-    void (*sweep)(const SweepTask&, int64_t begin, int64_t end, float* scratch);
+    // Pieces or rows of a plane sweep and lines of semi-global matching, [begin, end), each with its own scratch memory.
+    void (*zncc)(const ZnccTask&, int64_t begin, int64_t end, float* scratch);
+    void (*census)(const CensusTask&, int64_t begin, int64_t end, float* scratch);
+    void (*correlate)(const CorrelateTask&, int64_t begin, int64_t end, float* scratch);
     void (*aggregate)(const AggregateTask&, int64_t begin, int64_t end, float* scratch);
 };
 

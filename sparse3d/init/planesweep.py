@@ -7,7 +7,6 @@ depth against the depth of its neighbours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from sparse3d.config import InitConfig
 from sparse3d.geometry import fitted_size, pixel_rays, project, scene_extent
 from sparse3d.init.costs import sweep_depths, winner
 from sparse3d.init.neighbours import choose_sources, depth_range
-from sparse3d.kernels import cpu, cpu_sweep, sweep
+from sparse3d.kernels import plane_sweep
 from sparse3d.progress import StageReporter
 from sparse3d.shapes import check_shapes
 from sparse3d.types import PosedViews, View
@@ -71,11 +70,6 @@ def estimate_depths(views: PosedViews, config: InitConfig, progress: StageReport
     )
 
 
-def _kernels() -> ModuleType:
-    """The compiled sweep, or its PyTorch form in an install without it: same functions, same meaning."""
-    return cpu_sweep if cpu.available() else sweep
-
-
 def _grey(image: Tensor) -> Tensor:
     return (image * torch.tensor(_GREY)[:, None, None]).sum(dim=0)
 
@@ -83,8 +77,7 @@ def _grey(image: Tensor) -> Tensor:
 def _sweep(view: View, sources: list[View], depths: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Depth and ZNCC of one view against its sources."""
     grey = _grey(view.image)
-    kernels = _kernels()
-    scores = kernels.zncc_sweep(
+    scores = plane_sweep.zncc_sweep(
         grey,
         view.K,
         [_grey(source.image) for source in sources],
@@ -93,7 +86,7 @@ def _sweep(view: View, sources: list[View], depths: Tensor, window: int) -> tupl
         depths,
         window,
     )
-    depth, plane = winner(kernels.semi_global(1 - scores, grey, paths=_PATHS), depths)
+    depth, plane = winner(plane_sweep.semi_global(1 - scores, grey, paths=_PATHS), depths)
     if view.mask is not None:
         depth = torch.where(view.mask, depth, torch.zeros_like(depth))
     if any(source.mask is not None for source in sources):

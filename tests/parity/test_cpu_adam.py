@@ -8,16 +8,10 @@ import torch
 if os.environ.get("SPARSE3D_PURE"):
     pytest.skip("SPARSE3D_PURE is set: this install has no compiled kernels", allow_module_level=True)
 
-from sparse3d.kernels import _cpu, adam, cpu, cpu_adam
+from sparse3d.kernels import adam, cpu_adam
 
 SHAPES = [(37, 3), (64, 4), (100, 16, 3), (33,), (5, 15, 3), (0, 3)]
 RTOL = 5e-6  # of a few float32 roundings and the two estimates (3e-7 each), over five steps
-
-
-@pytest.fixture(params=_cpu.instruction_sets())
-def isa(request, monkeypatch):
-    monkeypatch.setenv("SPARSE3D_ISA", request.param)
-    assert cpu.instruction_set() == request.param
 
 
 def random_state(shape, dtype):
@@ -54,16 +48,14 @@ def test_reference_is_pytorchs_adam_where_all_is_drawn():
         torch.testing.assert_close(values, theirs.detach())
 
 
-@pytest.mark.parametrize("threads", [1, 2, 8])
-def test_what_is_not_drawn_stays_to_the_bit(threads, isa):
-    torch_threads = torch.get_num_threads()
-    torch.set_num_threads(threads)
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_what_is_not_drawn_stays_to_the_bit(count, isa, threads):
+    threads(count)
     state, rates, gradients, _ = random_state((5000, 16, 3), torch.float32)
     drawn = torch.arange(5000) % 3 == 0
     before = [t.clone() for t in state]
     gradients[0][~drawn] = torch.nan
     cpu_adam.selective_adam(state[0], gradients[0], *state[1:], rates, drawn, 1)
-    torch.set_num_threads(torch_threads)
     for now, then in zip(state, before, strict=True):
         assert torch.equal(now[~drawn], then[~drawn])
         assert now.isfinite().all()

@@ -23,21 +23,6 @@ TOLERANCE = {"grad quats": 1e-4, "grad means": 2e-5, "grad viewmats": 2e-5}
 TOLERANCE_ELSE = 1e-5
 
 
-@pytest.fixture
-def threads():
-    """Sets the number of threads for one test."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(params=_cpu.instruction_sets())
-def isa(request, monkeypatch):
-    monkeypatch.setenv("SPARSE3D_ISA", request.param)
-    assert cpu.instruction_set() == request.param
-    return request.param
-
-
 def assert_agree(scene: Scene) -> None:
     got = outputs_and_gradients(cpu.rasterize, scene)
     want = outputs_and_gradients(reference.rasterize, scene.to(torch.float64))

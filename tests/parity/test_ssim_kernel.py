@@ -12,7 +12,7 @@ from torch import Tensor
 if os.environ.get("SPARSE3D_PURE"):
     pytest.skip("SPARSE3D_PURE is set: this install has no compiled kernels", allow_module_level=True)
 
-from sparse3d.kernels import _cpu, cpu, cpu_loss
+from sparse3d.kernels import cpu, cpu_loss
 from sparse3d.kernels.ssim import ssim_map
 from sparse3d.optimize import losses
 
@@ -27,21 +27,6 @@ GRADIENT_RTOL = 5e-6
 # In smooth bright images the target's variance, compared with C2 = 9e-4, is a difference of numbers near 1, so that
 # rounding is about 1e-4 of it. Seen: 1.5e-4, and 4.2e-4 for the PyTorch version in float32.
 SMOOTH_RTOL = 7e-4
-
-
-@pytest.fixture
-def threads():
-    """Sets the number of threads for one test."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(params=_cpu.instruction_sets())
-def isa(request, monkeypatch):
-    monkeypatch.setenv("SPARSE3D_ISA", request.param)
-    assert cpu.instruction_set() == request.param
-    return request.param
 
 
 def reference_loss(image: Tensor, target: Tensor, ssim_weight: float, mask: Tensor | None = None) -> Tensor:
