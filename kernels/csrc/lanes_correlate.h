@@ -4,6 +4,7 @@
 // Lanes are planes where pixels are warped and products blended, and channels where these are summed.
 #pragma once
 
+#include "lanes_rows.h"
 #include "lanes_warp.h"
 
 namespace sparse3d {

@@ -173,12 +173,9 @@ void project_backward(const Gaussians& gaussians, const Camera& cam, int64_t beg
             block[12 + k] -= select(is_drawn, grad_vector[k]);
         }
     }
-    Slot rows[kLanes];
-    store_columns(block, rows->sums, kSlotSize);
-    for (int k = 0; k < kCameraSums; ++k) {
-        camera_sums[k] = 0.0f;
-        for (int l = 0; l < kLanes; ++l) camera_sums[k] += rows[l].sums[k];
-    }
+    Slot total;
+    sum_lanes(block, total.sums);
+    for (int k = 0; k < kCameraSums; ++k) camera_sums[k] = total.sums[k];
 }
 
 }  // namespace

@@ -66,6 +66,49 @@ inline void transpose(V rows[kLanes]) {
 #endif
 }
 
+// out[k] = sum of the lanes of rows[k], for 16 rows, by folding pairs of rows into one again and again.
+inline void sum_lanes(const V rows[16], float* out) {
+#if defined(__AVX512F__)
+    V a[8], b[4], c[2];
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; ++k)  // lanes 0-7: eight partial sums of row k, 8-15: of row k + 8
+        a[k] = SPARSE3D_SHUFFLE(rows[k], rows[k + 8], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+               SPARSE3D_SHUFFLE(rows[k], rows[k + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k)  // four lanes each: rows k, k + 4, k + 8, k + 12
+        b[k] = SPARSE3D_SHUFFLE(a[k], a[k + 4], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) +
+               SPARSE3D_SHUFFLE(a[k], a[k + 4], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+#pragma GCC unroll 2
+    for (int k = 0; k < 2; ++k)  // two lanes each: rows k, k + 2, ..., k + 14
+        c[k] = SPARSE3D_SHUFFLE(b[k], b[k + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+               SPARSE3D_SHUFFLE(b[k], b[k + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    store(out, SPARSE3D_SHUFFLE(c[0], c[1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) +
+                   SPARSE3D_SHUFFLE(c[0], c[1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31));
+#elif defined(__AVX2__)
+    for (int half = 0; half < 16; half += 8) {
+        const V* r = rows + half;
+        V a[4], b[2];
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; ++k)
+            a[k] = SPARSE3D_SHUFFLE(r[k], r[k + 4], 0, 1, 2, 3, 8, 9, 10, 11) +
+                   SPARSE3D_SHUFFLE(r[k], r[k + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; ++k)
+            b[k] = SPARSE3D_SHUFFLE(a[k], a[k + 2], 0, 1, 8, 9, 4, 5, 12, 13) +
+                   SPARSE3D_SHUFFLE(a[k], a[k + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        store(out + half, SPARSE3D_SHUFFLE(b[0], b[1], 0, 8, 2, 10, 4, 12, 6, 14) +
+                              SPARSE3D_SHUFFLE(b[0], b[1], 1, 9, 3, 11, 5, 13, 7, 15));
+    }
+#else
+    for (int k = 0; k < 16; k += 4) {
+        const V a = SPARSE3D_SHUFFLE(rows[k], rows[k + 2], 0, 1, 4, 5) + SPARSE3D_SHUFFLE(rows[k], rows[k + 2], 2, 3, 6, 7);
+        const V b = SPARSE3D_SHUFFLE(rows[k + 1], rows[k + 3], 0, 1, 4, 5) +
+                    SPARSE3D_SHUFFLE(rows[k + 1], rows[k + 3], 2, 3, 6, 7);
+        store(out + k, SPARSE3D_SHUFFLE(a, b, 0, 4, 2, 6) + SPARSE3D_SHUFFLE(a, b, 1, 5, 3, 7));
+    }
+#endif
+}
+
 // columns[k] = component k of kLanes rows of 16 floats, `stride` floats apart; and back.
 inline void load_columns(const float* rows, int64_t stride, V columns[16]) {
     for (int k = 0; k < 16; k += kLanes) {
