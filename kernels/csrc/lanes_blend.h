@@ -38,7 +38,7 @@ inline uint32_t blend_part(const Camera& camera, const Splat* splats, const uint
         V alpha[kAhead], weight[kAhead];
         alphas(splats, entries + e, x, y, alpha);
         const V before = T;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int k = 0; k < kAhead; ++k) {
             weight[k] = alpha[k] * T;
             T = less_product(T, alpha[k], T);
@@ -46,7 +46,7 @@ inline uint32_t blend_part(const Camera& camera, const Splat* splats, const uint
         // Both happen once in a pixel, so that it pays to ask for it only now and then.
         if (any((before > 0.5f) & (T <= 0.5f))) find_median(splats, entries + e, alpha, before, median);
         if (any(T <= kTransmittanceMin)) leave_out_finished(alpha, before, weight);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int k = 0; k < kAhead; ++k) {
             const Splat& s = splats[entries[e + k]];
             r += weight[k] * s.r;

@@ -21,10 +21,21 @@ struct alignas(64) TileGradients {
     float transmittance[kTilePixels], behind[kTilePixels];
 };
 
+// An entry's v, and its w, stand row by row of the tile's pixels: four numbers in each of four arrays over the entries. So a
+// vector of one array holds four columns of pixels of kLanes / 4 entries, and four of them need only be transposed within
+// blocks of four lanes to have one column each, with an entry in each lane: entry kBlocks a + b in lane 4 b + a.
+constexpr int kBlocks = kLanes / 4;
+constexpr int kBatchRow = kBatch * kTile;
+
 struct alignas(64) Batch {
-    float v[kBatch][kTilePixels], w[kBatch][kTilePixels];          // at first alpha / (1 - alpha) and alpha
-    float x[kBatch], y[kBatch], across[kBatch], cross[kBatch];  // of the splats, centre relative to the tile's middle
+    float v[kTile * kBatchRow], w[kTile * kBatchRow];
+    float x[kBatch], y[kBatch], across[kBatch], cross[kBatch];  // of the splats, in the order of the lanes; centre relative to the tile's middle
 };
+
+inline int lane_of(int entry) {
+    const int in_vector = entry % kLanes;
+    return entry - in_vector + 4 * (in_vector % kBlocks) + in_vector / kBlocks;
+}
 
 // Reads the gradients; adds that of the background, lane by lane.
 inline void load_gradients(const BlendTask& task, const Tile& tile, TileGradients& grads, V background[3]) {
@@ -58,27 +69,36 @@ inline void load_gradients(const BlendTask& task, const Tile& tile, TileGradient
     }
 }
 
-// Notes v and w of `size` entries, a multiple of kAhead, for one part of a tile. What depends on the entry before, and has to
-// wait for it, has a loop of its own: there it waits for a multiplication and not for the exponential too.
-template <bool kWithDepth>
-inline void differentiate_part(const Splat* splats, const uint32_t* entries, int size, V x, V y, int part,
-                               TileGradients& grads, Batch& batch) {
-    const int at = part * kLanes;
-    for (int e = 0; e < size; e += kAhead) {
-        V alpha[kAhead];
-        alphas(splats, entries + e, x, y, alpha);
-#pragma GCC unroll 4
-        for (int k = 0; k < kAhead; ++k) {
-            store(batch.v[e + k] + at, alpha[k] * inverse(1.0f - alpha[k]));
-            store(batch.w[e + k] + at, alpha[k]);
+// Alpha of a batch of entries, and alpha / (1 - alpha).
+struct BatchAlphas {
+    V alpha[kParts][kBatch], ratio[kParts][kBatch];
+
+    void compute(const Splat* splats, const uint32_t* entries, int size, const Tile& tile) {
+        const V x = tile.pixels_x();
+        for (int part = 0; part < kParts; ++part) {
+            const V y = tile.pixels_y(part);
+            for (int e = 0; e < size; e += kAhead) {
+                alphas(splats, entries + e, x, y, alpha[part] + e);
+#pragma GCC unroll 8
+                for (int k = e; k < e + kAhead; ++k) ratio[part][k] = alpha[part][k] * inverse(1.0f - alpha[part][k]);
+            }
         }
     }
+};
+
+// Notes v and w of a batch of entries for one part of a tile.
+template <bool kWithDepth>
+inline void differentiate_part(const Splat* splats, const uint32_t* entries, int size, const V* alphas, const V* ratios, int part,
+                               TileGradients& grads, Batch& batch) {
+    const int at = part * kLanes;
+    float* const v = batch.v + at / kTile * kBatchRow;
+    float* const w = batch.w + at / kTile * kBatchRow;
     const V grad_r = load(grads.r + at), grad_g = load(grads.g + at), grad_b = load(grads.b + at);
     const V grad_depth = load(grads.depth + at), grad_share = load(grads.share + at);
     V T = load(grads.transmittance + at), behind = load(grads.behind + at);
     for (int e = 0; e < size; ++e) {
         const Splat& s = splats[entries[e]];
-        const V alpha = load(batch.w[e] + at), ratio = load(batch.v[e] + at);
+        const V alpha = alphas[e];
         const V taken = alpha * T;
         T = less_product(T, alpha, T);
         const Mask alive = T > kTransmittanceMin;
@@ -88,28 +108,28 @@ inline void differentiate_part(const Splat* splats, const uint32_t* entries, int
         const V passed = weight * share;
         behind -= passed;
         // no gradient where alpha is held at its largest, nor (both terms are 0) where it is below the smallest
-        store(batch.v[e] + at, select(alive & (alpha < kAlphaMax), passed - ratio * behind));
-        store(batch.w[e] + at, weight);
+        store_blocks(select(alive & (alpha < kAlphaMax), passed - ratios[e] * behind), v + kTile * e, kBatchRow);
+        store_blocks(weight, w + kTile * e, kBatchRow);
     }
     store(grads.transmittance + at, T);
     store(grads.behind + at, behind);
 }
 
-// The pixels of kLanes entries, an entry in each lane.
-inline void entries_to_lanes(const float (*entries)[kTilePixels], V pixels[kTilePixels]) {
-    load_columns(entries[0], kTilePixels, pixels);
+// The four pixels of a row for the kLanes entries from `first`, an entry in each lane.
+inline void load_pixels(const float* rows, int row, int first, V pixels[kTile]) {
+    for (int a = 0; a < 4; ++a) pixels[a] = load(rows + row * kBatchRow + kTile * (first + kBlocks * a));
+    transpose_blocks(pixels);
 }
 
 // Sums over the pixels for the kLanes entries from `first` of a batch, in the order of SlotField.
 template <bool kWithDepth>
 inline void sum_pixels(const TileGradients& grads, const Batch& batch, int first, V sums[kSlotSize]) {
     // Moments of v in the pixels' positions relative to the tile's middle: columns of each row, then rows
-    V pixels[kTilePixels];
-    entries_to_lanes(batch.v + first, pixels);
     V s = V{}, sx = V{}, sy = V{}, sxx = V{}, sxy = V{}, syy = V{};
 #pragma GCC unroll 4
     for (int row = 0; row < kTile; ++row) {
-        const V* v = pixels + row * kTile;
+        V v[kTile];
+        load_pixels(batch.v, row, first, v);
         const V outer = v[0] + v[3], inner = v[1] + v[2];
         const V row_s = outer + inner;
         const V row_x = 1.5f * (v[3] - v[0]) + 0.5f * (v[2] - v[1]);
@@ -134,48 +154,80 @@ inline void sum_pixels(const TileGradients& grads, const Batch& batch, int first
     sums[kVXT] = sxt + t * sx + dx * sums[kVT];
     sums[kVTT] = stt + t * (st + sums[kVT]);
 
-    entries_to_lanes(batch.w + first, pixels);
-    sums[kR] = sums[kG] = sums[kB] = sums[kDepth] = V{};
-#pragma GCC unroll 16
-    for (int p = 0; p < kTilePixels; ++p) {
-        sums[kR] += pixels[p] * grads.r[p];
-        sums[kG] += pixels[p] * grads.g[p];
-        sums[kB] += pixels[p] * grads.b[p];
-        if (kWithDepth) sums[kDepth] += pixels[p] * grads.depth[p];
+    V r[2] = {}, g[2] = {}, b[2] = {}, depth[2] = {};  // of even and odd rows: each addition waits for the one before
+#pragma GCC unroll 4
+    for (int row = 0; row < kTile; ++row) {
+        V w[kTile];
+        load_pixels(batch.w, row, first, w);
+#pragma GCC unroll 4
+        for (int column = 0; column < kTile; ++column) {
+            const int p = row * kTile + column;
+            r[row % 2] += w[column] * grads.r[p];
+            g[row % 2] += w[column] * grads.g[p];
+            b[row % 2] += w[column] * grads.b[p];
+            if (kWithDepth) depth[row % 2] += w[column] * grads.depth[p];
+        }
     }
+    sums[kR] = r[0] + r[1];
+    sums[kG] = g[0] + g[1];
+    sums[kB] = b[0] + b[1];
+    sums[kDepth] = depth[0] + depth[1];
     for (int k = kSlotFields; k < kSlotSize; ++k) sums[k] = V{};
 }
 
+// What the sums need of the splats of a batch.
+inline void note_splats(const Tile& tile, const Splat* splats, const uint32_t* entries, int size, Batch& batch) {
+    for (int e = 0; e < size; ++e) {
+        const Splat& s = splats[entries[e]];
+        const int lane = lane_of(e);
+        batch.x[lane] = s.x - tile.x;
+        batch.y[lane] = s.y - tile.y;
+        batch.across[lane] = s.across;
+        batch.cross[lane] = s.cross;
+    }
+}
+
+// Adds the sums of a batch to the slots of its Gaussians, of which there are `count`. Not inlined: compilers would fetch all
+// gradients before the loop over batches, and then fetch them again from where they had put them.
+template <bool kWithDepth>
+__attribute__((noinline)) void add_sums(const TileGradients& grads, const Batch& batch, const uint32_t* entries, int size, int64_t count,
+                     Slot* slots) {
+    for (int first = 0; first < size; first += kLanes) {
+        V sums[kSlotSize];
+        sum_pixels<kWithDepth>(grads, batch, first, sums);
+        alignas(64) Slot rows[kLanes];
+        for (int field = 0; field < kSlotFields; field += 4) {
+            transpose_blocks(sums + field);
+            for (int a = 0; a < 4; ++a) store_blocks(sums[field + a], rows[kBlocks * a].sums + field, kSlotSize);
+        }
+        for (int l = 0; l < kLanes && first + l < size; ++l) {
+            if (entries[first + l] == count) break;  // from here on, what fills the list up
+            float* slot = slots[entries[first + l]].sums;
+            for (int k = 0; k < kSlotSize; k += kLanes) store(slot + k, load(slot + k) + load(rows[l].sums + k));
+        }
+    }
+}
+
+// The three steps of a batch wait for each other, and each for its own slowest chain. So between the first two stands the
+// third of the batch before: neighbours in this order have nothing to wait for.
 template <bool kWithDepth>
 void blend_backward_tile(const Tile& tile, const Region& region, const Splat* splats, const uint32_t* entries, uint32_t begin,
                          uint32_t stop, TileGradients& grads, Slot* slots) {
-    const V x = tile.pixels_x();
+    BatchAlphas alphas;
     Batch batch;
+    __builtin_memset(&batch, 0, sizeof batch);
+    int size = 0;
     for (; begin < stop; begin += kBatch) {
-        const int size = stop - begin < kBatch ? static_cast<int>(stop - begin) : kBatch;
-        if (size < kBatch) __builtin_memset(&batch, 0, sizeof batch);
+        const int before = size;
+        size = stop - begin < kBatch ? static_cast<int>(stop - begin) : kBatch;
         const uint32_t* listed = entries + begin;
-        for (int e = 0; e < size; ++e) {
-            const Splat& s = splats[listed[e]];
-            batch.x[e] = s.x - tile.x;
-            batch.y[e] = s.y - tile.y;
-            batch.across[e] = s.across;
-            batch.cross[e] = s.cross;
-        }
+        alphas.compute(splats, listed, size, tile);
+        if (before > 0) add_sums<kWithDepth>(grads, batch, listed - kBatch, before, region.count, slots);
+        note_splats(tile, splats, listed, size, batch);
         for (int part = 0; part < kParts; ++part)
-            differentiate_part<kWithDepth>(splats, listed, size, x, tile.pixels_y(part), part, grads, batch);
-        for (int first = 0; first < size; first += kLanes) {
-            V sums[kSlotSize];
-            sum_pixels<kWithDepth>(grads, batch, first, sums);
-            Slot rows[kLanes];
-            store_columns(sums, rows->sums, kSlotSize);
-            for (int l = 0; l < kLanes && first + l < size; ++l) {
-                if (listed[first + l] == region.count) break;  // from here on, what fills the list up
-                float* slot = slots[listed[first + l]].sums;
-                for (int k = 0; k < kSlotSize; k += kLanes) store(slot + k, load(slot + k) + load(rows[l].sums + k));
-            }
-        }
+            differentiate_part<kWithDepth>(splats, listed, size, alphas.alpha[part], alphas.ratio[part], part, grads, batch);
     }
+    if (size > 0) add_sums<kWithDepth>(grads, batch, entries + begin - kBatch, size, region.count, slots);
 }
 
 // Sets the slots of a region's Gaussians and its background_sums.

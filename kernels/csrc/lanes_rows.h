@@ -109,6 +109,43 @@ inline void sum_lanes(const V rows[16], float* out) {
 #endif
 }
 
+// Within each block of four lanes: lane k of rows[l] becomes lane l of rows[k].
+inline void transpose_blocks(V rows[4]) {
+#if defined(__AVX512F__)
+    const __m512 a = _mm512_unpacklo_ps((__m512)rows[0], (__m512)rows[1]), b = _mm512_unpackhi_ps((__m512)rows[0], (__m512)rows[1]);
+    const __m512 c = _mm512_unpacklo_ps((__m512)rows[2], (__m512)rows[3]), d = _mm512_unpackhi_ps((__m512)rows[2], (__m512)rows[3]);
+    rows[0] = (V)_mm512_unpacklo_pd((__m512d)a, (__m512d)c);
+    rows[1] = (V)_mm512_unpackhi_pd((__m512d)a, (__m512d)c);
+    rows[2] = (V)_mm512_unpacklo_pd((__m512d)b, (__m512d)d);
+    rows[3] = (V)_mm512_unpackhi_pd((__m512d)b, (__m512d)d);
+#elif defined(__AVX2__)
+    const __m256 a = _mm256_unpacklo_ps((__m256)rows[0], (__m256)rows[1]), b = _mm256_unpackhi_ps((__m256)rows[0], (__m256)rows[1]);
+    const __m256 c = _mm256_unpacklo_ps((__m256)rows[2], (__m256)rows[3]), d = _mm256_unpackhi_ps((__m256)rows[2], (__m256)rows[3]);
+    rows[0] = (V)_mm256_unpacklo_pd((__m256d)a, (__m256d)c);
+    rows[1] = (V)_mm256_unpackhi_pd((__m256d)a, (__m256d)c);
+    rows[2] = (V)_mm256_unpacklo_pd((__m256d)b, (__m256d)d);
+    rows[3] = (V)_mm256_unpackhi_pd((__m256d)b, (__m256d)d);
+#else
+    transpose(rows);
+#endif
+}
+
+// Block b of four lanes to p + b * stride.
+inline void store_blocks(V v, float* p, int stride) {
+#if defined(__AVX512F__)
+    _mm_storeu_ps(p, _mm512_castps512_ps128((__m512)v));
+    _mm_storeu_ps(p + stride, _mm512_extractf32x4_ps((__m512)v, 1));
+    _mm_storeu_ps(p + 2 * stride, _mm512_extractf32x4_ps((__m512)v, 2));
+    _mm_storeu_ps(p + 3 * stride, _mm512_extractf32x4_ps((__m512)v, 3));
+#elif defined(__AVX2__)
+    _mm_storeu_ps(p, _mm256_castps256_ps128((__m256)v));
+    _mm_storeu_ps(p + stride, _mm256_extractf128_ps((__m256)v, 1));
+#else
+    (void)stride;
+    store(p, v);
+#endif
+}
+
 // columns[k] = component k of kLanes rows of 16 floats, `stride` floats apart; and back.
 inline void load_columns(const float* rows, int64_t stride, V columns[16]) {
     for (int k = 0; k < 16; k += kLanes) {

@@ -78,13 +78,11 @@ struct Tile {
     }
 };
 
-// Alpha of kAhead Gaussians at the same pixels, with its two cut-offs. A processor waits for the end of one exp2 for as long as
-// it needs for four of them side by side.
+// Alpha of kAhead Gaussians at the same pixels, with its two cut-offs. One exp2 is a chain of
+// operations that wait for each other; a processor works at several side by side in the same time.
 inline void alphas(const Splat* splats, const uint32_t* entries, V x, V y, V alpha[kAhead]) {
     V exponent[kAhead];
-#pragma GCC unroll 4
-    for (int k = 0; k < kAhead; ++k) __builtin_prefetch(&splats[entries[k + 12]]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 0; k < kAhead; ++k) {
         const Splat& s = splats[entries[k]];
         const V dx = x - s.x, dy = y - s.y;
@@ -92,7 +90,7 @@ inline void alphas(const Splat* splats, const uint32_t* entries, V x, V y, V alp
         exponent[k] = s.log2_opacity - q * q - t * t;
     }
     exp2_of_each<kAhead>(exponent, alpha);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 0; k < kAhead; ++k) alpha[k] = select(exponent[k] >= kLog2AlphaMin, min(alpha[k], all(kAlphaMax)));
 }
 

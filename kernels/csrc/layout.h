@@ -21,7 +21,7 @@ constexpr int kRegion = 32;           // pixels on a side of what one worker ble
 constexpr int kRegionShift = 5;  // kRegion = 1 << kRegionShift
 constexpr int kRegionTiles = kRegion / kTile;  // on a side
 constexpr int kTilesInRegion = kRegionTiles * kRegionTiles;
-constexpr int kAhead = 4;        // entries whose alpha is computed side by side; tile lists are filled up to whole ones
+constexpr int kAhead = 8;        // entries whose alpha is computed side by side; tile lists are filled up to whole ones
 constexpr int kBatch = 16;       // entries of a tile whose gradient is summed together
 constexpr int kMostLanes = 16;   // of any instruction set; arrays that are read by whole vectors are padded by as many
 constexpr int kBlock = 256;      // Gaussians in one unit of work, and in one partial sum of the camera's gradient
@@ -92,8 +92,8 @@ struct SlotTable {
     const Slot* slots;
 };
 
-// The lists of the tiles of one region: places among the region's Gaussians, nearest first, and then up to three times the
-// place after the last, where a splat is that draws nothing.
+// The lists of the tiles of one region: places among the region's Gaussians, nearest first, and then, up to a multiple of
+// kAhead, the place after the last, where a splat is that draws nothing.
 struct RegionLists {
     uint32_t* entries;
     uint32_t begin[kTilesInRegion + 1];  // into entries

@@ -87,24 +87,24 @@ inline void exp2_of_each(const V x[kCount], V out[kCount]) {
                                   0.2402212023735f, 0.6931469440460f, 1.0000001192093f};
     V f[kCount];
 #if defined(__AVX512F__)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 0; k < kCount; ++k) f[k] = (V)_mm512_reduce_ps((__m512)x[k], 0x08);  // x - round(x)
 #else
     const V shifter = all(12582912.0f);  // 1.5 * 2^23: adding it leaves the nearest integer in the lowest bits
     V shifted[kCount];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 0; k < kCount; ++k) {
         shifted[k] = x[k] + shifter;
         f[k] = x[k] - (shifted[k] - shifter);
     }
 #endif
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 0; k < kCount; ++k) out[k] = coefficients[0] * f[k] + coefficients[1];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int degree = 2; degree < 6; ++degree)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int k = 0; k < kCount; ++k) out[k] = out[k] * f[k] + coefficients[degree];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 0; k < kCount; ++k) {
 #if defined(__AVX512F__)
         out[k] = (V)_mm512_scalef_ps((__m512)out[k], (__m512)(x[k] - f[k]));
