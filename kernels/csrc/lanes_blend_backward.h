@@ -195,7 +195,7 @@ __attribute__((noinline)) void add_sums(const TileGradients& grads, const Batch&
     for (int first = 0; first < size; first += kLanes) {
         V sums[kSlotSize];
         sum_pixels<kWithDepth>(grads, batch, first, sums);
-        alignas(64) Slot rows[kLanes];
+        Slot rows[kLanes] = {};
         for (int field = 0; field < kSlotFields; field += 4) {
             transpose_blocks(sums + field);
             for (int a = 0; a < 4; ++a) store_blocks(sums[field + a], rows[kBlocks * a].sums + field, kSlotSize);

@@ -32,9 +32,13 @@ inline void gather_splats(const BlendTask& task, const Region& region, Splat* sp
     Splat middle = {};
     middle.x = region.middle_x;
     middle.y = region.middle_y;
-    for (int64_t i = 0; i < region.count; ++i)
-        for (int k = 0; k < kSplatSize; k += kLanes)
-            store(&splats[i].x + k, load(&task.splats[region.members[i]].x + k) - load(&middle.x + k));
+    for (int64_t i = 0; i < region.count; ++i) {
+        const Splat& s = task.splats[region.members[i]];
+        for (int k = 0; k < kSplatSize; k += kLanes) store(&splats[i].x + k, load(&s.x + k) - load(&middle.x + k));
+        const float x = s.x - middle.x, y = s.y - middle.y;
+        splats[i].q0 = -s.narrow * x;
+        splats[i].t0 = s.cross * x - s.across * y;
+    }
     Splat nothing = {};
     nothing.log2_opacity = nothing.reach_y = -100.0f;
     for (int64_t i = region.count; i == region.count || i % kLanes != 0; ++i) splats[i] = nothing;
@@ -53,9 +57,9 @@ inline void find_tiles(const Region& region, const V s[kSplatSize], Bits tiles[2
         if (!any(beside)) continue;
         const V right_dy = min(max(s[kTipY], low), high), left_dy = min(max(-s[kTipY], low), high);
         const V right = s[kShear] * right_dy +
-                        s[kThickness] * sqrt(max((s[kReachY] - right_dy) * (s[kReachY] + right_dy), V{}));
+                        s[kThickness] * root_of((s[kReachY] - right_dy) * (s[kReachY] + right_dy));
         const V left = s[kShear] * left_dy -
-                       s[kThickness] * sqrt(max((s[kReachY] - left_dy) * (s[kReachY] + left_dy), V{}));
+                       s[kThickness] * root_of((s[kReachY] - left_dy) * (s[kReachY] + left_dy));
         const V margin = 0.01f + 1e-5f * (right - left);  // for rounding here and in the blend
         const V first = min(max(first_column + left - margin, V{}), all(static_cast<float>(kRegion)));
         const V last = min(first_column + right + margin, all(region.width - 1.0f));

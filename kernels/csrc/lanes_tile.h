@@ -85,8 +85,7 @@ inline void alphas(const Splat* splats, const uint32_t* entries, V x, V y, V alp
 #pragma GCC unroll 8
     for (int k = 0; k < kAhead; ++k) {
         const Splat& s = splats[entries[k]];
-        const V dx = x - s.x, dy = y - s.y;
-        const V q = s.narrow * dx, t = s.across * dy - s.cross * dx;
+        const V q = s.narrow * x + s.q0, t = s.across * y + (s.t0 - s.cross * x);
         exponent[k] = s.log2_opacity - q * q - t * t;
     }
     exp2_of_each<kAhead>(exponent, alpha);

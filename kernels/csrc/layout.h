@@ -68,7 +68,9 @@ struct alignas(64) Splat {
     float tip_y;      // dy of its rightmost point
     float shear;      // b / c
     float thickness;  // sqrt(det) / c: the ellipse is dx = shear dy +- thickness sqrt(reach_y^2 - dy^2)
-    float unused[2];
+    // within a region, so that log2(alpha) takes one operation less for each axis: narrow dx = narrow pixel_x + q0 and
+    // across dy - cross dx = across pixel_y - cross pixel_x + t0
+    float q0, t0;
 };
 enum SplatField { kX, kY, kNarrow, kAcross, kCross, kLog2Opacity, kRed, kGreen, kBlue, kDepthField, kReachY, kTipY, kShear,
                   kThickness, kSplatFields, kSplatSize = 16 };
@@ -96,6 +98,7 @@ struct SlotTable {
 // kAhead, the place after the last, where a splat is that draws nothing.
 struct RegionLists {
     uint32_t* entries;
+    float* transmittance;  // of the tile's pixels before each kAhead entries; null where no gradient is wanted
     uint32_t begin[kTilesInRegion + 1];  // into entries
     uint32_t stop[kTilesInRegion];       // end of the entries that the tile needed; written forward, read backward
 };

@@ -114,7 +114,7 @@ inline void exp2_of_each(const V x[kCount], V out[kCount]) {
     }
 }
 
-// sqrt(x), relative error at most 3e-7; 0 below 1e-37.
+// sqrt(x), relative error at most 3e-7; 0 below 1e-37 and for negative numbers.
 inline V root_of(V x) {
 #if defined(__AVX512F__) || defined(__AVX2__)
 #if defined(__AVX512F__)
