@@ -84,10 +84,14 @@ inline void color_backward(const Gaussians& gaussians, const Camera& camera, con
     for (int k = 0; k < kMaxSh; ++k)
         for (int channel = 0; channel < 3; ++channel)
             columns[3 * k + channel] = k < count ? select(drawn, basis[k]) * grad_rgb[channel] : V{};
-    const bool whole = set && n == kLanes && stride == kMostFloats;
-    for (int k = 0; k < (stride < kMostFloats ? stride : kMostFloats); k += 16)
-        store_columns(columns + k, (whole ? grad_colors : rows[0]) + k, kMostFloats);
-    if (!whole) put_rows(rows[0], kMostFloats, n, stride < kMostFloats ? stride : kMostFloats, set, grad_colors, stride);
+    // Whole rows of degree 3 are most of what a training step writes, and nothing reads them before the optimizer.
+    if (set && n == kLanes && stride == kMostFloats && reinterpret_cast<uintptr_t>(grad_colors) % 64 == 0) {
+        for (int k = 0; k < kMostFloats; k += 16) store_columns<true>(columns + k, grad_colors + k, kMostFloats);
+    } else {
+        const int floats = stride < kMostFloats ? stride : kMostFloats;
+        for (int k = 0; k < floats; k += 16) store_columns(columns + k, rows[0] + k, kMostFloats);
+        put_rows(rows[0], kMostFloats, n, floats, set, grad_colors, stride);
+    }
 
     V slope[3];
     sh_slopes(degree, unit[0], unit[1], unit[2], basis_grad, slope[0], slope[1], slope[2]);

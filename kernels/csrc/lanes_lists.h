@@ -33,6 +33,7 @@ inline void gather_splats(const BlendTask& task, const Region& region, Splat* sp
     middle.x = region.middle_x;
     middle.y = region.middle_y;
     for (int64_t i = 0; i < region.count; ++i) {
+        __builtin_prefetch(&task.splats[region.members[i + kFetchAhead < region.count ? i + kFetchAhead : i]]);
         const Splat& s = task.splats[region.members[i]];
         for (int k = 0; k < kSplatSize; k += kLanes) store(&splats[i].x + k, load(&s.x + k) - load(&middle.x + k));
         const float x = s.x - middle.x, y = s.y - middle.y;

@@ -12,10 +12,13 @@ inline bool sum_slots(int64_t i, int n, const SlotTable& table, Mask& drawn, V s
     drawn = Mask{};
     if (begin[0] == begin[n]) return false;
     Slot rows[kLanes];
+    const uint32_t end = table.place_begin[table.count];
     for (int l = 0; l < kLanes; ++l) {
         V total[kSlotSize / kLanes] = {};
         const uint32_t last = l < n ? begin[l + 1] : 0;
         for (uint32_t place = l < n ? begin[l] : 0; place < last; ++place) {
+            const uint32_t ahead = place + 2 * kFetchAhead;
+            __builtin_prefetch(&table.slots[table.places[ahead < end ? ahead : place]]);
             const float* slot = table.slots[table.places[place]].sums;
             for (int k = 0; k < kSlotSize / kLanes; ++k) total[k] += load(slot + k * kLanes);
             drawn[l] = -1;
@@ -173,6 +176,7 @@ void project_backward(const Gaussians& gaussians, const Camera& cam, int64_t beg
             block[12 + k] -= select(is_drawn, grad_vector[k]);
         }
     }
+    finish_streaming();
     Slot total;
     sum_lanes(block, total.sums);
     for (int k = 0; k < kCameraSums; ++k) camera_sums[k] = total.sums[k];

@@ -154,12 +154,13 @@ inline void load_columns(const float* rows, int64_t stride, V columns[16]) {
     }
 }
 
+template <bool kStream = false>
 inline void store_columns(const V columns[16], float* rows, int64_t stride) {
     for (int k = 0; k < 16; k += kLanes) {
         V block[kLanes];
         for (int l = 0; l < kLanes; ++l) block[l] = columns[k + l];
         transpose(block);
-        for (int l = 0; l < kLanes; ++l) store(rows + l * stride + k, block[l]);
+        for (int l = 0; l < kLanes; ++l) (kStream ? stream : store)(rows + l * stride + k, block[l]);
     }
 }
 

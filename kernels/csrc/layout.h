@@ -23,6 +23,7 @@ constexpr int kRegionTiles = kRegion / kTile;  // on a side
 constexpr int kTilesInRegion = kRegionTiles * kRegionTiles;
 constexpr int kAhead = 8;        // entries whose alpha is computed side by side; tile lists are filled up to whole ones
 constexpr int kBatch = 16;       // entries of a tile whose gradient is summed together
+constexpr int kFetchAhead = 16;  // cache lines that are wanted in no order of their addresses are asked for so much earlier
 constexpr int kMostLanes = 16;   // of any instruction set; arrays that are read by whole vectors are padded by as many
 constexpr int kBlock = 256;      // Gaussians in one unit of work, and in one partial sum of the camera's gradient
 constexpr int kCameraSums = 15;  // gradient of rotation (9), translation (3) and, through SH directions, centre (3)
@@ -90,6 +91,7 @@ struct alignas(64) Slot {
 
 // The slots of all regions and where those of each Gaussian are.
 struct SlotTable {
+    int64_t count;  // N
     const uint32_t *place_begin, *places;
     const Slot* slots;
 };

@@ -214,7 +214,7 @@ void backward(const Context& context, const Gaussians& gaussians, const Images& 
         for (int64_t region = 0; region < regions; ++region)
             for (int k = 0; k < 3; ++k) background[k] += background_sums[3 * region + k];
 
-        const SlotTable table = {members.place_begin.data(), members.places.data(), slots.data()};
+        const SlotTable table = {gaussians.count, members.place_begin.data(), members.places.data(), slots.data()};
         parallel_for(blocks, 1, threads, [&](int64_t block, int64_t, int) {
             isa.project_backward(gaussians, view.camera, block * kBlock, std::min((block + 1) * kBlock, gaussians.count), table,
                                  v == 0, gradients, block_sums.data() + block * kCameraSums);

@@ -31,6 +31,23 @@ inline V load(const float* p) {
 }
 inline void store(float* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
 
+// Writes whole cache lines that will not be read again soon, without fetching them first; p is aligned to a vector.
+// Call finish_streaming before another thread is told.
+inline void stream(float* p, V v) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(p, (__m512)v);
+#elif defined(__AVX2__)
+    _mm256_stream_ps(p, (__m256)v);
+#else
+    store(p, v);
+#endif
+}
+inline void finish_streaming() {
+#if defined(__AVX2__) || defined(__AVX512F__)
+    _mm_sfence();
+#endif
+}
+
 #if defined(__AVX512F__)
 inline V min(V a, V b) { return (V)_mm512_min_ps((__m512)a, (__m512)b); }
 inline V max(V a, V b) { return (V)_mm512_max_ps((__m512)a, (__m512)b); }
