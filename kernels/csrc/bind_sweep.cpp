@@ -5,8 +5,6 @@ namespace sparse3d {
 
 namespace {
 
-using InTransfers = nb::ndarray<const double, nb::shape<-1, 3, 4>, nb::c_contig, nb::device::cpu>;
-
 void py_zncc_sweep(InRows reference, const std::vector<InRows>& sources, InTransfers transfers, InVector depths,
                    int window, float noise, OutStack scores, int threads) {
     const auto grey = [](const char* name, const InRows& image) {

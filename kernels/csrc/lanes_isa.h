@@ -7,11 +7,13 @@
 #include "lanes_project.h"
 #include "lanes_ssim.h"
 #include "lanes_sweep.h"
+#include "lanes_warp_blend.h"
 
 namespace sparse3d {
 
 const Isa SPARSE3D_ISA_SYMBOL = {SPARSE3D_ISA_NAME, project_forward, project_backward, blend_forward,
                                  blend_backward,    loss_target,     loss,          sweep,
-                                 aggregate};
+                                 aggregate,         warp_vertices,   warp_joins,    warp_quads,
+                                 warp_fringe,       warp_tiles};
 
 }  // namespace sparse3d
