@@ -22,6 +22,7 @@ void bind_adam(nb::module_& m);
 void bind_raster(nb::module_& m);
 void bind_ssim(nb::module_& m);
 void bind_sweep(nb::module_& m);
+void bind_warp(nb::module_& m);
 
 template <class... Shape>
 using In = nb::ndarray<const float, Shape..., nb::c_contig, nb::device::cpu>;
@@ -32,11 +33,14 @@ using InVector = In<nb::ndim<1>>;
 using InRows = In<nb::ndim<2>>;
 using InStack = In<nb::ndim<3>>;
 using InImages = In<nb::shape<-1, -1, -1, 3>>;
+using InPlanes = In<nb::shape<3, -1, -1>>;
 using InPixels = In<nb::shape<-1, -1, 3>>;
+using InTransfers = nb::ndarray<const double, nb::shape<-1, 3, 4>, nb::c_contig, nb::device::cpu>;
 using OutVector = Out<nb::ndim<1>>;
 using OutRows = Out<nb::ndim<2>>;
 using OutStack = Out<nb::ndim<3>>;
 using OutImages = Out<nb::shape<-1, -1, -1, 3>>;
+using OutPlanes = Out<nb::shape<3, -1, -1>>;
 using OutPixels = Out<nb::shape<-1, -1, 3>>;
 
 // Throws std::invalid_argument unless `array` has this shape; -1 stands for any size.

@@ -5,7 +5,6 @@ namespace sparse3d {
 
 namespace {
 
-using InPlanes = In<nb::shape<3, -1, -1>>;
 using InMask = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 SsimTarget py_ssim_target(InPlanes image, int threads) {

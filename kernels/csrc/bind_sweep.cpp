@@ -5,8 +5,6 @@ namespace sparse3d {
 
 namespace {
 
-using InTransfers = nb::ndarray<const double, nb::shape<-1, 3, 4>, nb::c_contig, nb::device::cpu>;
-
 using InFeatures = In<nb::ndim<4>>;
 
 void check_size(const std::string& name, int64_t height, int64_t width) {

@@ -42,6 +42,7 @@ NB_MODULE(_cpu, m) {
     bind_raster(m);
     bind_ssim(m);
     bind_sweep(m);
+    bind_warp(m);
 }
 
 }  // namespace sparse3d

@@ -8,6 +8,7 @@
 #include "layout.h"
 #include "layout_adam.h"
 #include "layout_sweep.h"
+#include "layout_warp.h"
 
 namespace sparse3d {
 
@@ -35,6 +36,12 @@ struct Isa {
     void (*census)(const CensusTask&, int64_t begin, int64_t end, float* scratch);
     void (*correlate)(const CorrelateTask&, int64_t begin, int64_t end, float* scratch);
     void (*aggregate)(const AggregateTask&, int64_t begin, int64_t end, float* scratch);
+    // Rows of vertices and of their joints, rows of blocks of quads, fringe of corners, and tiles of the forward warp.
+    void (*warp_vertices)(const WarpSource&, int64_t begin, int64_t end);
+    void (*warp_joins)(const WarpSource&, int64_t begin, int64_t end);
+    void (*warp_quads)(const WarpSource&, int64_t begin, int64_t end);
+    int64_t (*warp_fringe)(const WarpSource&, const WarpCorner*, int count, FringeTriangle*);
+    void (*warp_tiles)(const WarpTask&, int64_t begin, int64_t end, float* scratch);
 };
 
 extern const Isa isa_scalar;  // baseline of the architecture: SSE2 on x86-64, NEON on aarch64

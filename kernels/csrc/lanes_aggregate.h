@@ -29,13 +29,6 @@ inline float min_lanes(V v) {
 #endif
 }
 
-// The last planes, fewer than a vector; infinity beyond them.
-inline V load_some(const float* p, int count) {
-    V v = all(kInfinity);
-    for (int l = 0; l < count; ++l) v[l] = p[l];
-    return v;
-}
-
 struct PathEnd {
     const float* values;  // the path's costs at its last pixel, with infinity before and after
     float least;          // of them
@@ -52,7 +45,7 @@ inline float follow(const AggregateTask& task, const float* costs, PathEnd end, 
     for (int d = 0; d < task.planes; d += kLanes) {
         const int some = task.planes - d;
         __builtin_prefetch(reinterpret_cast<const void*>(ahead + 4 * d), 1);
-        V value = some >= kLanes ? load(costs + d) : load_some(costs + d, some);
+        V value = some >= kLanes ? load(costs + d) : load_some(costs + d, some, kInfinity);
         if (end.values != nullptr) {
             const float* const before = end.values + d;
             const V neighbours = min(load(before - 1), load(before + 1)) + small;

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "lanes_rows.h"
-#include "lanes_warp.h"
+#include "lanes_transfer.h"
 
 namespace sparse3d {
 namespace {

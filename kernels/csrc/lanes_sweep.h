@@ -4,7 +4,7 @@
 #pragma once
 
 #include "layout_sweep.h"
-#include "lanes_warp.h"
+#include "lanes_transfer.h"
 
 namespace sparse3d {
 namespace {

@@ -30,6 +30,17 @@ inline V load(const float* p) {
     return v;
 }
 inline void store(float* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
+// The first `count` lanes, all when there are more; `rest` in the others.
+inline V load_some(const float* p, int count, float rest) {
+    if (count >= kLanes) return load(p);
+    V v = all(rest);
+    for (int l = 0; l < count; ++l) v[l] = p[l];
+    return v;
+}
+inline void store_some(float* p, V v, int count) {
+    if (count >= kLanes) return store(p, v);
+    for (int l = 0; l < count; ++l) p[l] = v[l];
+}
 
 // Writes whole cache lines that will not be read again soon, without fetching them first; p is aligned to a vector.
 // Call finish_streaming before another thread is told.
@@ -52,12 +63,16 @@ inline void finish_streaming() {
 inline V min(V a, V b) { return (V)_mm512_min_ps((__m512)a, (__m512)b); }
 inline V max(V a, V b) { return (V)_mm512_max_ps((__m512)a, (__m512)b); }
 inline V sqrt(V a) { return (V)_mm512_sqrt_ps((__m512)a); }
-inline bool any(Mask m) { return _mm512_movepi32_mask((__m512i)m) != 0; }
+inline V floor(V a) { return (V)_mm512_roundscale_ps((__m512)a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+inline unsigned lane_bits(Mask m) { return _mm512_movepi32_mask((__m512i)m); }
+inline bool any(Mask m) { return lane_bits(m) != 0; }
 #elif defined(__AVX2__)
 inline V min(V a, V b) { return (V)_mm256_min_ps((__m256)a, (__m256)b); }
 inline V max(V a, V b) { return (V)_mm256_max_ps((__m256)a, (__m256)b); }
 inline V sqrt(V a) { return (V)_mm256_sqrt_ps((__m256)a); }
-inline bool any(Mask m) { return _mm256_movemask_ps((__m256)m) != 0; }
+inline V floor(V a) { return (V)_mm256_floor_ps((__m256)a); }
+inline unsigned lane_bits(Mask m) { return static_cast<unsigned>(_mm256_movemask_ps((__m256)m)); }
+inline bool any(Mask m) { return lane_bits(m) != 0; }
 #else
 inline V min(V a, V b) { return a < b ? a : b; }
 inline V max(V a, V b) { return a > b ? a : b; }
@@ -65,8 +80,19 @@ inline V sqrt(V a) {
     for (int l = 0; l < kLanes; ++l) a[l] = __builtin_sqrtf(a[l]);
     return a;
 }
+inline V floor(V a) {  // of numbers that fit 32 bits
+    const V whole = __builtin_convertvector(__builtin_convertvector(a, Mask), V);
+    return whole + __builtin_convertvector(whole > a, V);
+}
+inline unsigned lane_bits(Mask m) { return (m[0] & 1) | (m[1] & 2) | (m[2] & 4) | (m[3] & 8); }
 inline bool any(Mask m) { return (m[0] | m[1] | m[2] | m[3]) != 0; }
 #endif
+
+// The same of one number.
+inline float min(float a, float b) { return a < b ? a : b; }
+inline float max(float a, float b) { return a > b ? a : b; }
+inline float sqrt(float a) { return __builtin_sqrtf(a); }
+inline float floor(float a) { return __builtin_floorf(a); }
 
 inline V select(Mask m, V a) { return m ? a : V{}; }
 
