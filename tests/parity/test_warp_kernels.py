@@ -217,7 +217,7 @@ def test_strided_inputs():
 
 def test_other_types_and_devices_are_refused():
     rig = random_rig(0)
-    with pytest.raises(ValueError, match="K is torch.float64 on cpu; the CPU kernels take torch.float32"):
+    with pytest.raises(ValueError, match="K is torch.float64 on cpu; this kernel takes torch.float32"):
         rig.draw(cpu_warp, torch.float64)
 
 
