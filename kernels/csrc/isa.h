@@ -24,8 +24,8 @@ struct Isa {
     // entries there are; its picture; and the gradient.
     uint64_t (*list_rows)(const BlendTask&, int64_t region, RegionScratch&);
     uint64_t (*list_tiles)(const BlendTask&, int64_t region, RegionScratch&);
-    void (*blend_forward)(const BlendTask&, int64_t region, RegionScratch&);
-    void (*blend_backward)(const BlendTask&, int64_t region, RegionScratch&);
+    void (*blend_forward)(const BlendTask&, int64_t region);
+    void (*blend_backward)(const BlendTask&, int64_t region);
     // Rows [begin, end).
     void (*adam)(const AdamTask&, int64_t begin, int64_t end);
     // Tiles of the loss, [begin, end): the target's window means; sums and gradient.

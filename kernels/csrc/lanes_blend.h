@@ -69,7 +69,7 @@ inline uint32_t blend_part(const Camera& camera, const Splat* splats, const uint
 }
 
 // Draws the lists that list_tiles has filled.
-void blend_forward(const BlendTask& task, int64_t index, RegionScratch& scratch) {
+void blend_forward(const BlendTask& task, int64_t index) {
     const Camera& camera = *task.camera;
     const Region region(task, index);
     RegionLists& lists = task.lists[index];
@@ -84,7 +84,7 @@ void blend_forward(const BlendTask& task, int64_t index, RegionScratch& scratch)
         TileImages images;
         uint32_t stop = begin;
         for (int part = 0; part < kParts; ++part) {
-            const uint32_t here = blend_part(camera, scratch.splats, lists.entries, begin, end, x, tile.pixels_y(part),
+            const uint32_t here = blend_part(camera, region.splats, lists.entries, begin, end, x, tile.pixels_y(part),
                                              load(transmittance + part * kLanes), part, images);
             stop = here > stop ? here : stop;
         }

@@ -211,8 +211,8 @@ __attribute__((noinline)) void add_sums(const TileGradients& grads, const Batch&
 // The three steps of a batch wait for each other, and each for its own slowest chain. So between the first two stands the
 // third of the batch before: neighbours in this order have nothing to wait for.
 template <bool kWithDepth>
-void blend_backward_tile(const Tile& tile, const Region& region, const Splat* splats, const uint32_t* entries, uint32_t begin,
-                         uint32_t stop, TileGradients& grads, Slot* slots) {
+void blend_backward_tile(const Tile& tile, const Region& region, const uint32_t* entries, uint32_t begin, uint32_t stop,
+                         TileGradients& grads, Slot* slots) {
     BatchAlphas alphas;
     Batch batch;
     __builtin_memset(&batch, 0, sizeof batch);
@@ -221,22 +221,21 @@ void blend_backward_tile(const Tile& tile, const Region& region, const Splat* sp
         const int before = size;
         size = stop - begin < kBatch ? static_cast<int>(stop - begin) : kBatch;
         const uint32_t* listed = entries + begin;
-        alphas.compute(splats, listed, size, tile);
+        alphas.compute(region.splats, listed, size, tile);
         if (before > 0) add_sums<kWithDepth>(grads, batch, listed - kBatch, before, region.count, slots);
-        note_splats(tile, splats, listed, size, batch);
+        note_splats(tile, region.splats, listed, size, batch);
         for (int part = 0; part < kParts; ++part)
-            differentiate_part<kWithDepth>(splats, listed, size, alphas.alpha[part], alphas.ratio[part], part, grads, batch);
+            differentiate_part<kWithDepth>(region.splats, listed, size, alphas.alpha[part], alphas.ratio[part], part, grads, batch);
     }
     if (size > 0) add_sums<kWithDepth>(grads, batch, entries + begin - kBatch, size, region.count, slots);
 }
 
 // Sets the slots of a region's Gaussians and its background_sums.
-void blend_backward(const BlendTask& task, int64_t index, RegionScratch& scratch) {
+void blend_backward(const BlendTask& task, int64_t index) {
     const Region region(task, index);
     const RegionLists& lists = task.lists[index];
     Slot* slots = task.slots + task.region_begin[index];
     __builtin_memset(slots, 0, region.count * sizeof(Slot));
-    if (region.count > 0) gather_splats(task, region, scratch.splats);
     V background[3] = {};
     for (int number = 0; number < kTilesInRegion; ++number) {
         const Tile tile(region, number);
@@ -244,7 +243,7 @@ void blend_backward(const BlendTask& task, int64_t index, RegionScratch& scratch
         TileGradients grads;
         load_gradients(task, tile, grads, background);
         const auto blend_backward_one = task.grad_depth != nullptr ? blend_backward_tile<true> : blend_backward_tile<false>;
-        blend_backward_one(tile, region, scratch.splats, lists.entries, lists.begin[number], lists.stop[number], grads, slots);
+        blend_backward_one(tile, region, lists.entries, lists.begin[number], lists.stop[number], grads, slots);
     }
     for (int k = 0; k < 3; ++k) {
         task.background_sums[3 * index + k] = 0.0f;

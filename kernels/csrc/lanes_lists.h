@@ -12,6 +12,7 @@ struct Region {
     int left, top, width, height;  // pixels
     float middle_x, middle_y;      // coordinates inside are relative to it, which keeps rounding small
     const uint32_t* members;
+    Splat* splats;
     int64_t count;
 
     Region(const BlendTask& task, int64_t index) {
@@ -23,12 +24,14 @@ struct Region {
         middle_x = left + 0.5f * kRegion;
         middle_y = top + 0.5f * kRegion;
         members = task.members + task.region_begin[index];
+        splats = task.region_splats + task.region_begin[index] + index * kMostLanes;
         count = task.region_begin[index + 1] - task.region_begin[index];
     }
 };
 
 // The region's splats side by side, relative to its middle; then, to the end of a vector at least, ones that draw nothing.
-inline void gather_splats(const BlendTask& task, const Region& region, Splat* splats) {
+inline void gather_splats(const BlendTask& task, const Region& region) {
+    Splat* const splats = region.splats;
     Splat middle = {};
     middle.x = region.middle_x;
     middle.y = region.middle_y;
@@ -114,11 +117,11 @@ uint64_t list_rows(const BlendTask& task, int64_t index, RegionScratch& scratch)
     uint64_t most = kMostLanes;
     for (int row = 0; row < kRegionTiles; ++row) scratch.row_count[row] = 0;
     if (region.count == 0) return most;
-    gather_splats(task, region, scratch.splats);
+    gather_splats(task, region);
     for (int64_t i = 0; i < region.count; i += kLanes) {
         V columns_of_splats[kSplatSize];
         Bits tiles[2];
-        load_columns(&scratch.splats[i].x, kSplatSize, columns_of_splats);
+        load_columns(&region.splats[i].x, kSplatSize, columns_of_splats);
         find_tiles(region, columns_of_splats, tiles);
         for (int half = 0; half < 2; ++half) store_bits(scratch.tiles[half] + i, tiles[half]);
         store_bits(scratch.keys + i, (Bits)columns_of_splats[kDepthField]);  // positive: its bits sort as it does

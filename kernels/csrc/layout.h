@@ -107,19 +107,19 @@ struct RegionLists {
 
 // Memory of one worker for the region it is at, for as many Gaussians as that has and a whole vector more.
 struct RegionScratch {
-    Splat* splats;
     uint32_t *keys, *other_keys, *places, *other_places;
     uint32_t *tiles[2], *sorted_tiles[2];  // bit 8 row + column: the ellipse meets that tile; rows 0-3 and 4-7
     // For each row of tiles, places and columns of the Gaussians that meet it, nearest first
     uint32_t *row_places[kRegionTiles], *row_columns[kRegionTiles];
     int64_t row_count[kRegionTiles];
 };
-constexpr int kScratchArrays = 8 + 2 * kRegionTiles;  // beside the splats
+constexpr int kScratchArrays = 8 + 2 * kRegionTiles;
 
 // What the blend stages read and write; image pointers are at the view's first pixel.
 struct BlendTask {
     const Camera* camera;
-    const Splat* splats;           // (N)
+    const Splat* splats;           // (N); needed forward
+    Splat* region_splats;          // those of each region side by side, with room for a vector more; written forward
     const uint32_t* members;       // Gaussians of each region, ascending
     const uint32_t* region_begin;  // (regions + 1) into members
     RegionLists* lists;            // (regions)

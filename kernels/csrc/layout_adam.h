@@ -7,6 +7,7 @@ namespace sparse3d {
 
 constexpr int kMostRowFloats = 64;
 constexpr int kAdamRows = 1024;  // in one unit of work
+constexpr int kAdamAhead = 512;  // numbers
 
 // Rows of `floats` numbers each.
 struct AdamTask {

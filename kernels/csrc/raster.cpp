@@ -18,12 +18,10 @@ class Workshop {
    public:
     RegionScratch with_room_for(int64_t count) {
         const int64_t padded = count + kMostLanes;
-        splats_.resize(padded);
         numbers_.resize(kScratchArrays * padded);
         uint32_t* next = numbers_.data();
         const auto take = [&next, padded] { return std::exchange(next, next + padded); };
         RegionScratch scratch = {};
-        scratch.splats = splats_.data();
         for (uint32_t** array : {&scratch.keys, &scratch.other_keys, &scratch.places, &scratch.other_places}) *array = take();
         for (int half = 0; half < 2; ++half) {
             scratch.tiles[half] = take();
@@ -37,7 +35,6 @@ class Workshop {
     }
 
    private:
-    Buffer<Splat> splats_;
     Buffer<uint32_t> numbers_;
 };
 
@@ -84,10 +81,10 @@ Images at_view(const Images& images, const Camera& camera, int64_t v) {
 BlendTask blend_task(const View& view, const Images& images) {
     BlendTask task = {};
     task.camera = &view.camera;
-    task.splats = view.splats.data();
+    task.region_splats = const_cast<Splat*>(view.splats.data());  // only the forward pass writes them, as the lists
     task.members = view.members.members.data();
     task.region_begin = view.members.region_begin.data();
-    task.lists = const_cast<RegionLists*>(view.lists.data());  // only the forward pass writes them
+    task.lists = const_cast<RegionLists*>(view.lists.data());
     task.rgb = images.rgb;
     task.alpha = images.alpha;
     task.depth = images.depth;
@@ -153,22 +150,25 @@ Context forward(const Gaussians& gaussians, const Cameras& cameras, const Images
     RegionCounts counts;
     counts.boxes_x.resize(padded);
     counts.boxes_y.resize(padded);
+    Buffer<Splat> splats(padded);
     const RegionBoxes boxes = {counts.boxes_x.data(), counts.boxes_y.data()};
     std::vector<Workshop> workshops(threads);
     for (int64_t v = 0; v < cameras.count; ++v) {
         View& view = context.views[keep ? v : 0];
         view.camera = make_camera(cameras, v);
-        view.splats.resize(padded);
         parallel_for(gaussians.count, kBlock, threads, [&](int64_t begin, int64_t end, int) {
-            isa.project_forward(gaussians, view.camera, begin, end, view.splats.data(), boxes);
+            isa.project_forward(gaussians, view.camera, begin, end, splats.data(), boxes);
         });
         find_members(view.camera, gaussians.count, threads, counts, view.members);
 
-        view.lists.resize(region_count(view.camera));
+        const int64_t regions = region_count(view.camera);
+        view.lists.resize(regions);
+        view.splats.resize(view.members.region_begin[regions] + regions * kMostLanes);
         view.arenas.resize(threads);
         for (Arena& arena : view.arenas) arena.clear();
-        const BlendTask task = blend_task(view, at_view(images, view.camera, v));
-        parallel_for(region_count(view.camera), 1, threads, [&](int64_t region, int64_t, int worker) {
+        BlendTask task = blend_task(view, at_view(images, view.camera, v));
+        task.splats = splats.data();
+        parallel_for(regions, 1, threads, [&](int64_t region, int64_t, int worker) {
             RegionScratch scratch = workshops[worker].with_room_for(task.region_begin[region + 1] - task.region_begin[region]);
             const uint64_t most = isa.list_rows(task, region, scratch);
             if (most >= kMostEntries)
@@ -176,7 +176,7 @@ Context forward(const Gaussians& gaussians, const Cameras& cameras, const Images
             Arena& arena = view.arenas[worker];
             task.lists[region].entries = arena.reserve(most);
             arena.keep(isa.list_tiles(task, region, scratch));
-            isa.blend_forward(task, region, scratch);
+            isa.blend_forward(task, region);
         });
     }
     if (!keep) context.views.clear();
@@ -192,7 +192,6 @@ void backward(const Context& context, const Gaussians& gaussians, const Images& 
     if (context.views.empty()) set_to_zero(gaussians, gradients);
     Buffer<Slot> slots;
     Buffer<float> background_sums, block_sums(blocks * kCameraSums);
-    std::vector<Workshop> workshops(threads);
     for (size_t v = 0; v < context.views.size(); ++v) {
         const View& view = context.views[v];
         const Members& members = view.members;
@@ -207,10 +206,7 @@ void backward(const Context& context, const Gaussians& gaussians, const Images& 
         task.grad_depth = image_gradients.depth ? image_gradients.depth + first : nullptr;
         task.slots = slots.data();
         task.background_sums = background_sums.data();
-        parallel_for(regions, 1, threads, [&](int64_t region, int64_t, int worker) {
-            RegionScratch scratch = workshops[worker].with_room_for(task.region_begin[region + 1] - task.region_begin[region]);
-            isa.blend_backward(task, region, scratch);
-        });
+        parallel_for(regions, 1, threads, [&](int64_t region, int64_t, int) { isa.blend_backward(task, region); });
         for (int64_t region = 0; region < regions; ++region)
             for (int k = 0; k < 3; ++k) background[k] += background_sums[3 * region + k];
 

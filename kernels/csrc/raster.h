@@ -24,7 +24,7 @@ class Arena {
 struct View {
     Camera camera;
     Members members;
-    Buffer<Splat> splats;       // (N); set where a Gaussian is drawn
+    Buffer<Splat> splats;       // of each region, as in BlendTask
     Buffer<RegionLists> lists;  // (regions)
     std::vector<Arena> arenas;  // of the workers
 };
