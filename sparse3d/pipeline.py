@@ -35,7 +35,7 @@ from sparse3d.report import write_report
 from sparse3d.types import Gaussians, Photo, PosedViews
 
 # Raised when a stage gives another result from the same inputs; older scenes then redo it and what follows.
-POSE, INIT, OPTIMIZE = ("01_pose", 1), ("02_init", 1), ("04_optimize", 1)
+POSE, INIT, OPTIMIZE = ("01_pose", 1), ("02_init", 1), ("04_optimize", 2)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ inline void load_coefficients(const Gaussians& gaussians, int64_t i, int n, int 
     const float* rows = gaussians.colors + i * stride;
     const int reach = (floats + 15) / 16 * 16;
     if (n == kLanes && (i + kLanes - 1) * stride + reach <= gaussians.count * stride) {
+        const float* next = rows + kLanes * stride;  // in an order that processors do not guess
+        for (int64_t k = 0; k < kLanes * stride; k += 16) __builtin_prefetch(next + k);
         for (int k = 0; k < reach; k += 16) load_columns(rows + k, stride, columns + k);
         return;
     }
