@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -22,6 +23,7 @@ from sparse3d.kernels.reference import Raster
 _LARGE = 1 << 14  # numbers; for less, the C library's memory does as well
 
 
+@cache
 def available() -> bool:
     """Whether this install has the compiled module (it has not when installed with SPARSE3D_PURE=1)."""
     return find_spec("sparse3d.kernels._cpu") is not None
@@ -32,6 +34,7 @@ def takes(tensor: Tensor) -> bool:
     return available() and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
 
 
+@cache
 def compiled() -> Any:
     """The compiled module. Untyped: its signatures name arrays, and DLPack lets it take tensors as they are."""
     return import_module("sparse3d.kernels._cpu")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ class Cameras:
     def __len__(self) -> int:
         return self.c2w.shape[0]
 
-    @property
+    @cached_property
     def w2c(self) -> Tensor:
         """World to camera. (V, 4, 4)"""
         return invert_rigid(self.c2w)
@@ -93,7 +94,7 @@ class View:
         mask = None if self.mask is None else resize_mask(self.mask, height, width)
         return replace(self, image=image, K=K, mask=mask)
 
-    @property
+    @cached_property
     def cameras(self) -> Cameras:
         """This view's camera as a batch of one."""
         return Cameras(self.c2w[None], self.K[None], self.height, self.width)
