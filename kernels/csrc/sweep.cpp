@@ -131,7 +131,7 @@ void zncc_sweep(const Grey& reference, const std::vector<SourceView>& sources, c
     std::vector<Buffer<uint64_t>> quads(sources.size());
     std::vector<SweepSource> packed;
     for (size_t s = 0; s < sources.size(); ++s)
-        packed.push_back(pack(sources[s], "source " + std::to_string(s), quads[s], threads));
+        packed.push_back(pack(sources[s], "sources[" + std::to_string(s) + "]", quads[s], threads));
 
     const int pieces = (planes + kSweepPlanes - 1) / kSweepPlanes;
     std::vector<float> padded(depths, depths + planes);

@@ -12,7 +12,7 @@ from torch import Tensor
 if os.environ.get("SPARSE3D_PURE"):
     pytest.skip("SPARSE3D_PURE is set: this install has no compiled kernels", allow_module_level=True)
 
-from sparse3d.kernels import _cpu, cpu, cpu_loss
+from sparse3d.kernels import cpu, cpu_loss
 from sparse3d.kernels.ssim import ssim_map
 from sparse3d.optimize import losses
 
@@ -27,21 +27,6 @@ GRADIENT_RTOL = 5e-6
 # In smooth bright images the target's variance, compared with C2 = 9e-4, is a difference of numbers near 1, so that
 # rounding is about 1e-4 of it. Seen: 1.5e-4, and 4.2e-4 for the PyTorch version in float32.
 SMOOTH_RTOL = 7e-4
-
-
-@pytest.fixture
-def threads():
-    """Sets the number of threads for one test."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(params=_cpu.instruction_sets())
-def isa(request, monkeypatch):
-    monkeypatch.setenv("SPARSE3D_ISA", request.param)
-    assert cpu.instruction_set() == request.param
-    return request.param
 
 
 def reference_loss(image: Tensor, target: Tensor, ssim_weight: float, mask: Tensor | None = None) -> Tensor:
@@ -173,21 +158,3 @@ def test_the_optimizer_uses_it(monkeypatch):
     assert torch.equal(losses.photometric_loss(image, losses.prepare_target(target), 0.2, mask), fast)
     monkeypatch.setattr(cpu, "available", lambda: False)
     torch.testing.assert_close(losses.photometric_loss(image, target, 0.2, mask), fast, rtol=0, atol=LOSS_ATOL)
-
-
-def test_wrong_arguments_are_named():
-    image, target, mask = pictures(8, 9)
-    with pytest.raises(ValueError, match="image is torch.float64"):
-        cpu_loss.photometric_loss(image.double(), target, 0.2)
-    with pytest.raises(ValueError, match="target is torch.float64"):
-        cpu_loss.photometric_loss(image, target.double(), 0.2)
-    with pytest.raises(ValueError, match=r"image is \(3, 8, 8\)"):
-        cpu_loss.photometric_loss(image[:, :, 1:], target, 0.2)
-    with pytest.raises(ValueError, match=r"mask is \(8, 8\)"):
-        cpu_loss.photometric_loss(image, target, 0.2, mask[:, 1:])
-    with pytest.raises(ValueError, match="mask is torch.float32"):
-        cpu_loss.photometric_loss(image, target, 0.2, mask.float())
-    with pytest.raises(ValueError, match="ssim_weight is 1.5"):
-        cpu_loss.photometric_loss(image, target, 1.5)
-    with pytest.raises(ValueError, match="target has no pixels"):
-        cpu_loss.photometric_loss(image[:, :0], target[:, :0], 0.2)
