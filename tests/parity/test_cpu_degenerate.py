@@ -191,6 +191,29 @@ def test_eps2d_zero(antialiased, isa):
     assert_agree(without_cutoffs(ordinary), looser=3)
 
 
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_thinner_than_anything(antialiased, isa):
+    """Without eps2d a Gaussian can be 1e-9 pixels thin and still meet the centre of one."""
+    sizes = [
+        (long, thin, angle) for long in (1e-8, 1e-6, 1.0, 1e6) for thin in (1e-9, 3e-12, 1e-14) for angle in (0, 0.3)
+    ]
+    count = len(sizes)
+    quats = torch.tensor([[math.cos(angle), 0.0, 0.0, math.sin(angle)] for _, _, angle in sizes])
+    scene = plain_view(random_scene(0, count=count, views=1, hard=False))
+    scene = replace(
+        scene,
+        means=torch.tensor([[0.0, 0.0, 2.0]]).repeat(count, 1),
+        quats=quats,
+        scales=torch.tensor([[long, thin, 1e-20] for long, thin, _ in sizes]),
+        opacities=torch.full((count,), 0.02),
+        Ks=torch.tensor([[[30.0, 0, 18.5], [0, 30, 14.5], [0, 0, 1]]]),
+        options={"antialiased": antialiased, "eps2d": 0.0},
+    )
+    assert_finite(scene)
+    for alone in range(count):
+        assert_finite(scene.select(torch.tensor([alone])))
+
+
 def test_equal_depths_go_by_index(isa):
     """Three Gaussians at one place: the first is in front, as a stable sort leaves it."""
     scene = random_scene(0, count=1, views=1, hard=False).select(torch.zeros(3, dtype=torch.long))
