@@ -181,8 +181,10 @@ void blend_backward(const BlendTask& task, int64_t index, RegionScratch& scratch
     const Region region(task, index);
     const RegionLists& lists = task.lists[index];
     Slot* slots = task.slots + task.region_begin[index];
-    __builtin_memset(slots, 0, region.count * sizeof(Slot));
-    if (region.count > 0) gather_splats(task, region, scratch.splats);
+    if (region.count > 0) {
+        __builtin_memset(slots, 0, region.count * sizeof(Slot));
+        gather_splats(task, region, scratch.splats);
+    }
     float background[3] = {0.0f, 0.0f, 0.0f};
     for (int number = 0; number < kTilesInRegion; ++number) {
         const Tile tile(region, number);
