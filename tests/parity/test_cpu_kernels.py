@@ -2,10 +2,6 @@
 purpose (SPARSE3D_PURE)."""
 
 import os
-import subprocess
-import sys
-import textwrap
-import threading
 from dataclasses import replace
 
 import pytest
@@ -75,66 +71,6 @@ def test_many_gaussians(isa):
     for name in ("means", "scales", "opacities", "colors", "background"):
         a, b = got_all[f"grad {name}"].flatten(), want_all[f"grad {name}"].flatten()
         assert torch.dot(a, b) / (a.norm() * b.norm()) > 0.9999, name
-
-
-def test_thread_count_changes_no_bit(threads, isa):
-    scene = random_scene(12, count=3000, views=2, width=150, height=101, sh_degree=1, antialiased=True)
-    threads(1)
-    alone = outputs_and_gradients(cpu.rasterize, scene)
-    for count in (2, 3):
-        threads(count)
-        together = outputs_and_gradients(cpu.rasterize, scene)
-        for name, value in alone.items():
-            assert torch.equal(value, together[name]), f"{name} with {count} threads"
-
-
-def test_callers_do_not_disturb_each_other(threads):
-    threads(2)
-    scenes = [random_scene(seed, count=800, width=80, height=60) for seed in range(4)]
-    want = [outputs_and_gradients(cpu.rasterize, scene) for scene in scenes]
-    got: list[dict[str, torch.Tensor]] = [{} for _ in scenes]
-
-    def draw(k):
-        torch.set_num_threads(2)
-        for _ in range(5):
-            got[k] = outputs_and_gradients(cpu.rasterize, scenes[k])
-
-    callers = [threading.Thread(target=draw, args=(k,)) for k in range(len(scenes))]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    for k in range(len(scenes)):
-        for name, value in want[k].items():
-            assert torch.equal(value, got[k][name]), name
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_forked_child_can_draw(tmp_path):
-    """The pool's threads do not survive a fork; the child starts its own."""
-    script = textwrap.dedent("""
-        import os, signal, torch
-        from sparse3d.kernels import _cpu
-        def draw():
-            n, size = 2000, 64
-            g = torch.Generator().manual_seed(0)
-            means = torch.rand(n, 3, generator=g) + torch.tensor([-0.5, -0.5, 2.0])
-            quats, scales = torch.randn(n, 4, generator=g), torch.full((n, 3), 0.05)
-            out = [torch.empty(1, size, size, 3)] + [torch.empty(1, size, size) for _ in range(3)]
-            K = torch.tensor([[[64.0, 0, 32], [0, 64, 32], [0, 0, 1]]])
-            _cpu.forward(means, quats, scales, torch.full((n,), 0.5), torch.rand(n, 3, generator=g),
-                         torch.eye(4)[None], K, torch.zeros(3), -1, 0.01, 1e10, 0.3, False, *out, False, 2)
-            return out[0]
-        want = draw()
-        child = os.fork()
-        if child == 0:
-            signal.alarm(60)
-            os._exit(0 if torch.equal(want, draw()) else 3)
-        raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    """)
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("count", [1, 17, 40])

@@ -122,7 +122,7 @@ def test_thread_count_changes_no_bit(weight, threads, isa):
     image, target, mask = pictures(300, 171)
     threads(1)
     alone = value_and_gradient(cpu_loss.photometric_loss, image, target, weight, mask)
-    for count in (2, 3):
+    for count in (2, 3, 8):
         threads(count)
         together = value_and_gradient(cpu_loss.photometric_loss, image, target, weight, mask)
         assert torch.equal(alone[0], together[0]) and torch.equal(alone[1], together[1])

@@ -198,7 +198,7 @@ def test_semi_global_matches_reference(shape, paths, isa):
 def test_thread_count_changes_no_bit(threads, isa):
     rig = random_rig(13, height=131, width=150, sources=3, planes=40)
     results = []
-    for count in (1, 2, 3):
+    for count in (1, 2, 3, 8):
         threads(count)
         scores = cpu_sweep.zncc_sweep(*rig.arguments())
         smooth = [cpu_sweep.semi_global(1 - scores, rig.reference, paths=paths) for paths in (4, 8)]
