@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/csrc/*)
 
-.PHONY: demo test check clean
+.PHONY: demo test check sanitize check-threads check-arm clean
 
 demo: $(VENV)/installed
 	$(BIN)/sparse3d recon examples/photos -o out/demo
@@ -17,6 +17,13 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/typecheck.py
+
+# Not part of `test`: minutes each, see CONTRIBUTING.md.
+sanitize: $(VENV)/installed-dev
+	$(BIN)/python tests/sanitize.py
+
+check-threads check-arm:
+	$(MAKE) -C tests/native $@
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

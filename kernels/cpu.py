@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from math import inf
 from typing import Any
 
 import torch
@@ -142,6 +143,8 @@ def rasterize(
     Raises:
         ValueError: a tensor has another shape, type or device, or a number is out of its range.
     """
+    check("means", means, "N 3")
+    check("viewmats", viewmats, "V 4 4")
     views, count = len(viewmats), len(means)
     if background is None:
         background = torch.zeros(3)
@@ -155,17 +158,19 @@ def rasterize(
             raise ValueError(
                 f"colors has {colors.shape[1]} coefficients, sh_degree {sh_degree} needs {(sh_degree + 1) ** 2}"
             )
-    check("means", means, f"{count} 3")
     check("quats", quats, f"{count} 4")
     check("scales", scales, f"{count} 3")
     check("opacities", opacities, f"{count}")
-    check("viewmats", viewmats, f"{views} 4 4")
     check("Ks", Ks, f"{views} 3 3")
     check("background", background, "3")
     if not (0 <= width <= 65536 and 0 <= height <= 65536):
-        raise ValueError(f"image is {width} x {height}, needed 0 to 65536 pixels on each side")
-    if not near_plane > 0:
+        raise ValueError(f"width x height is {width} x {height}, needed 0 to 65536 pixels on each side")
+    if not 0 < near_plane < inf:
         raise ValueError(f"near_plane is {near_plane}, needed a distance in front of the camera, above 0")
+    if not far_plane > near_plane:
+        raise ValueError(f"far_plane is {far_plane}, needed a distance beyond near_plane, which is {near_plane}")
+    if not 0 <= eps2d < inf:
+        raise ValueError(f"eps2d is {eps2d}, needed a variance in pixels^2, 0 or more")
 
     tensors = (means, quats, scales, opacities, colors, viewmats, background)
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

@@ -29,7 +29,7 @@ class Target:
         Raises:
             ValueError: the image has another shape, type or device, or no pixels.
         """
-        check("target", image, "3 H W")
+        check("target", image, "3 H W", empty=False)
         self.shape = image.shape
         self.compiled = compiled().ssim_target(image.detach().contiguous(), torch.get_num_threads())
 

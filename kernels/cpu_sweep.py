@@ -151,12 +151,15 @@ def semi_global(costs: Tensor, guide: Tensor, small: float = 0.08, large: float 
         (D, H, W), the sum over the paths.
 
     Raises:
-        ValueError: a tensor has another shape, type or device, or `paths` is neither 4 nor 8.
+        ValueError: a tensor has another shape, type or device, `paths` is neither 4 nor 8, or a price is negative.
     """
     check("costs", costs, "D H W", empty=False)
     check("guide", guide, f"{costs.shape[1]} {costs.shape[2]}")
     if paths not in (4, 8):
         raise ValueError(f"paths is {paths}, needed 4 (rows and columns) or 8 (and diagonals)")
+    for name, price in (("small", small), ("large", large)):
+        if not price >= 0:
+            raise ValueError(f"{name} is {price}, needed a cost of 0 or more")
     volume = costs.detach().permute(1, 2, 0).contiguous()
     total = torch.empty(volume.shape)
     compiled().semi_global(

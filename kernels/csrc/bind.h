@@ -12,6 +12,7 @@
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -24,41 +25,52 @@ void bind_ssim(nb::module_& m);
 void bind_sweep(nb::module_& m);
 void bind_warp(nb::module_& m);
 
-template <class... Shape>
-using In = nb::ndarray<const float, Shape..., nb::c_contig, nb::device::cpu>;
-template <class... Shape>
-using Out = nb::ndarray<float, Shape..., nb::c_contig, nb::device::cpu>;
+// Arrays of any kind, so that `data` can say which argument is wrong and how: what nanobind checks ends in a TypeError that
+// lists whole signatures.
+using In = nb::ndarray<nb::ro>;
+using Out = nb::ndarray<>;
 
-using InVector = In<nb::ndim<1>>;
-using InRows = In<nb::ndim<2>>;
-using InStack = In<nb::ndim<3>>;
-using InImages = In<nb::shape<-1, -1, -1, 3>>;
-using InPlanes = In<nb::shape<3, -1, -1>>;
-using InPixels = In<nb::shape<-1, -1, 3>>;
-using InTransfers = nb::ndarray<const double, nb::shape<-1, 3, 4>, nb::c_contig, nb::device::cpu>;
-using OutVector = Out<nb::ndim<1>>;
-using OutRows = Out<nb::ndim<2>>;
-using OutStack = Out<nb::ndim<3>>;
-using OutImages = Out<nb::shape<-1, -1, -1, 3>>;
-using OutPlanes = Out<nb::shape<3, -1, -1>>;
-using OutPixels = Out<nb::shape<-1, -1, 3>>;
+// Throws std::invalid_argument unless the array is of this type and shape (-1 stands for any size), contiguous, on the CPU.
+void check_array(const char* name, const nb::dlpack::dltensor& array, nb::dlpack::dtype dtype,
+                 std::initializer_list<int64_t> shape);
 
-// Throws std::invalid_argument unless `array` has this shape; -1 stands for any size.
+// The numbers of an array that check_array accepts.
+template <class T, class Array>
+T* data(const char* name, const Array& array, std::initializer_list<int64_t> shape) {
+    static_assert(std::is_const_v<T> || !Array::ReadOnly, "an input is only read");
+    nb::dlpack::dltensor described = {};
+    described.device.device_type = array.device_type();
+    described.dtype = array.dtype();
+    described.ndim = static_cast<int32_t>(array.ndim());
+    described.shape = const_cast<int64_t*>(array.shape_ptr());  // only read
+    described.strides = const_cast<int64_t*>(array.stride_ptr());
+    check_array(name, described, nb::dtype<T>(), shape);
+    return static_cast<T*>(array.data());
+}
+// Null where the argument is None.
+template <class T, class Array>
+T* data(const char* name, const std::optional<Array>& array, std::initializer_list<int64_t> shape) {
+    return array ? data<T>(name, *array, shape) : nullptr;
+}
+
 template <class Array>
-void check(const char* name, const Array& array, std::initializer_list<int64_t> shape) {
-    bool good = array.ndim() == shape.size();
-    std::string wanted, found;
-    size_t axis = 0;
-    for (const int64_t size : shape) {
-        good = good && (size < 0 || static_cast<int64_t>(array.shape(axis)) == size);
-        wanted += (axis++ ? ", " : "") + std::to_string(size);
-    }
-    for (size_t k = 0; k < array.ndim(); ++k) found += (k ? ", " : "") + std::to_string(array.shape(k));
-    if (!good) throw std::invalid_argument(std::string(name) + " is (" + found + "), needed (" + wanted + ")");
+int64_t size(const Array& array, size_t axis) {
+    return static_cast<int64_t>(array.shape(axis));
+}
+
+// Throws std::invalid_argument that begins with the name of the argument.
+inline void need(bool good, const std::string& message) {
+    if (!good) throw std::invalid_argument(message);
 }
 
 inline void check_threads(int threads) {
-    if (threads < 1) throw std::invalid_argument("threads must be at least 1");
+    need(threads >= 1 && threads <= 65536, "threads is " + std::to_string(threads) + ", needed 1 to 65536");
+}
+
+inline void check_image_size(const char* name, int64_t width, int64_t height, int64_t least) {
+    need(width >= least && width <= 65536 && height >= least && height <= 65536,
+         std::string(name) + " has " + std::to_string(width) + " x " + std::to_string(height) + " pixels, needed " +
+             std::to_string(least) + " to 65536 on each side");
 }
 
 }  // namespace sparse3d

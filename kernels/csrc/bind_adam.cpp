@@ -5,23 +5,30 @@ namespace sparse3d {
 
 namespace {
 
-using InFlags = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
-void py_selective_adam(OutRows values, InRows gradient, OutRows mean, OutRows square, InVector rates, InFlags drawn,
-                       double beta1, double beta2, float root_scale, float eps, int threads) {
-    const int64_t rows = static_cast<int64_t>(values.shape(0)), floats = static_cast<int64_t>(values.shape(1));
-    check("gradient", gradient, {rows, floats});
-    check("mean", mean, {rows, floats});
-    check("square", square, {rows, floats});
-    check("rates", rates, {floats});
-    check("drawn", drawn, {rows});
-    if (floats > kMostRowFloats) throw std::invalid_argument("values has more than 64 numbers in a row");
-    if (!(eps > 0.0f)) throw std::invalid_argument("eps must be positive");
+void py_selective_adam(Out values, In gradient, Out mean, Out square, In rates, In drawn, double beta1, double beta2,
+                       float root_scale, float eps, int threads) {
+    AdamTask task = {};
+    task.values = data<float>("values", values, {-1, -1});
+    const int64_t rows = size(values, 0), floats = size(values, 1);
+    need(floats <= kMostRowFloats, "values has " + std::to_string(floats) + " numbers in a row, needed 64 or fewer");
+    task.gradient = data<const float>("gradient", gradient, {rows, floats});
+    task.mean = data<float>("mean", mean, {rows, floats});
+    task.square = data<float>("square", square, {rows, floats});
+    task.rates = data<const float>("rates", rates, {floats});
+    task.drawn = data<const uint8_t>("drawn", drawn, {rows});
+    task.floats = static_cast<int>(floats);
+    need(beta1 >= 0 && beta1 < 1, "beta1 is " + std::to_string(beta1) + ", needed 0 to below 1");
+    need(beta2 >= 0 && beta2 < 1, "beta2 is " + std::to_string(beta2) + ", needed 0 to below 1");
+    need(root_scale > 0.0f, "root_scale is " + std::to_string(root_scale) + ", needed a number above 0");
+    need(eps > 0.0f, "eps is " + std::to_string(eps) + ", needed a number above 0");
     check_threads(threads);
+    task.kept1 = static_cast<float>(beta1);
+    task.fresh1 = static_cast<float>(1 - beta1);
+    task.kept2 = static_cast<float>(beta2);
+    task.fresh2 = static_cast<float>(1 - beta2);
+    task.root_scale = root_scale;
+    task.eps = eps;
     if (floats == 0) return;
-    const AdamTask task = {values.data(), gradient.data(), mean.data(), square.data(), rates.data(), drawn.data(),
-                           static_cast<int>(floats), static_cast<float>(beta1), static_cast<float>(1 - beta1),
-                           static_cast<float>(beta2), static_cast<float>(1 - beta2), root_scale, eps};
     nb::gil_scoped_release unlocked;
     selective_adam(task, rows, threads);
 }

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "bind.h"
 #include "raster.h"
 
@@ -5,79 +7,89 @@ namespace sparse3d {
 
 namespace {
 
-Gaussians make_gaussians(const InRows& means, const InRows& quats, const InRows& scales, const InVector& opacities,
-                         const InRows& colors, int sh_degree) {
-    const int64_t count = static_cast<int64_t>(means.shape(0));
-    check("means", means, {count, 3});
-    check("quats", quats, {count, 4});
-    check("scales", scales, {count, 3});
-    check("opacities", opacities, {count});
-    check("colors", colors, {count, -1});
-    if (sh_degree < -1 || sh_degree > 3) throw std::invalid_argument("sh_degree must be 0 to 3, or -1 for plain colours");
-    const int64_t needed = sh_degree < 0 ? 3 : 3 * (sh_degree + 1) * (sh_degree + 1);
-    const int64_t stride = static_cast<int64_t>(colors.shape(1));
-    if (sh_degree < 0 ? stride != needed : stride < needed) throw std::invalid_argument("colors has too few or too many columns");
-    if (count >= int64_t{1} << 31) throw std::invalid_argument("more than 2^31 Gaussians");
-    return {means.data(),  quats.data(), scales.data(), opacities.data(),
-            colors.data(), count,        static_cast<int>(stride), sh_degree};
+Gaussians make_gaussians(const In& means, const In& quats, const In& scales, const In& opacities, const In& colors,
+                         int sh_degree) {
+    Gaussians gaussians = {};
+    gaussians.means = data<const float>("means", means, {-1, 3});
+    const int64_t count = size(means, 0);
+    need(count < int64_t{1} << 31, "means has 2^31 rows or more");
+    gaussians.count = count;
+    gaussians.quats = data<const float>("quats", quats, {count, 4});
+    gaussians.scales = data<const float>("scales", scales, {count, 3});
+    gaussians.opacities = data<const float>("opacities", opacities, {count});
+    need(sh_degree >= -1 && sh_degree <= 3, "sh_degree is " + std::to_string(sh_degree) + ", needed 0 to 3, or -1 for plain colours");
+    gaussians.sh_degree = sh_degree;
+    gaussians.colors = data<const float>("colors", colors, {count, -1});
+    const int64_t columns = size(colors, 1), needed = sh_degree < 0 ? 3 : 3 * (sh_degree + 1) * (sh_degree + 1);
+    need(sh_degree < 0 ? columns == needed : columns >= needed && columns <= 65536,
+         "colors has " + std::to_string(columns) + " columns, needed " + std::to_string(needed) +
+             (sh_degree < 0 ? "" : " to 65536"));
+    gaussians.color_stride = static_cast<int>(columns);
+    return gaussians;
 }
 
-Context py_forward(InRows means, InRows quats, InRows scales, InVector opacities, InRows colors, InStack viewmats, InStack Ks,
-                   InVector background, int sh_degree, float near_plane, float far_plane, float eps2d, bool antialiased,
-                   OutImages rgb, OutStack alpha, OutStack depth, OutStack median, bool keep, int threads) {
+Context py_forward(In means, In quats, In scales, In opacities, In colors, In viewmats, In Ks, In background, int sh_degree,
+                   float near_plane, float far_plane, float eps2d, bool antialiased, Out rgb, Out alpha, Out depth,
+                   Out median, bool keep, int threads) {
     const Gaussians gaussians = make_gaussians(means, quats, scales, opacities, colors, sh_degree);
-    const int64_t views = static_cast<int64_t>(viewmats.shape(0));
-    const int64_t height = static_cast<int64_t>(alpha.shape(1)), width = static_cast<int64_t>(alpha.shape(2));
-    check("viewmats", viewmats, {views, 4, 4});
-    check("Ks", Ks, {views, 3, 3});
-    check("background", background, {3});
-    check("rgb", rgb, {views, height, width, 3});
-    check("alpha", alpha, {views, height, width});
-    check("depth", depth, {views, height, width});
-    check("median", median, {views, height, width});
-    if (width > 65536 || height > 65536) throw std::invalid_argument("images may have at most 65536 pixels on a side");
-    if (!(near_plane > 0.0f)) throw std::invalid_argument("near_plane must be positive");
+    Cameras cameras = {};
+    cameras.viewmats = data<const float>("viewmats", viewmats, {-1, 4, 4});
+    const int64_t views = cameras.count = size(viewmats, 0);
+    cameras.intrinsics = data<const float>("Ks", Ks, {views, 3, 3});
+    cameras.background = data<const float>("background", background, {3});
+    Images images = {};
+    images.alpha = data<float>("alpha", alpha, {views, -1, -1});
+    const int64_t height = size(alpha, 1), width = size(alpha, 2);
+    check_image_size("alpha", width, height, 0);
+    images.rgb = data<float>("rgb", rgb, {views, height, width, 3});
+    images.depth = data<float>("depth", depth, {views, height, width});
+    images.median = data<float>("median", median, {views, height, width});
+    need(near_plane > 0.0f && std::isfinite(near_plane), "near_plane must be positive and finite");
+    need(far_plane > near_plane, "far_plane must be beyond near_plane");
+    need(eps2d >= 0.0f && std::isfinite(eps2d), "eps2d must be 0 or more and finite");
     check_threads(threads);
-    const Cameras cameras = {viewmats.data(), Ks.data(), views, static_cast<int>(width), static_cast<int>(height),
-                             near_plane,      far_plane, eps2d, antialiased, background.data()};
-    const Images images = {rgb.data(), alpha.data(), depth.data(), median.data()};
+    cameras.width = static_cast<int>(width);
+    cameras.height = static_cast<int>(height);
+    cameras.near_plane = near_plane;
+    cameras.far_plane = far_plane;
+    cameras.eps2d = eps2d;
+    cameras.antialiased = antialiased;
     nb::gil_scoped_release unlocked;
     return forward(gaussians, cameras, images, keep, threads);
 }
 
-void py_backward(const Context& context, InRows means, InRows quats, InRows scales, InVector opacities, InRows colors,
-                 int sh_degree, InImages rgb, InStack alpha, InStack depth, std::optional<InImages> grad_rgb,
-                 std::optional<InStack> grad_alpha, std::optional<InStack> grad_depth, OutRows grad_means,
-                 OutRows grad_quats, OutRows grad_scales, OutVector grad_opacities, OutRows grad_colors,
-                 OutStack grad_viewmats, OutVector grad_background, int threads) {
+void py_backward(const Context& context, In means, In quats, In scales, In opacities, In colors, int sh_degree, In rgb,
+                 In alpha, In depth, std::optional<In> grad_rgb, std::optional<In> grad_alpha, std::optional<In> grad_depth,
+                 Out grad_means, Out grad_quats, Out grad_scales, Out grad_opacities, Out grad_colors, Out grad_viewmats,
+                 Out grad_background, int threads) {
     const Gaussians gaussians = make_gaussians(means, quats, scales, opacities, colors, sh_degree);
-    if (gaussians.count != context.count) throw std::invalid_argument("the context is of another number of Gaussians");
-    const int64_t views = static_cast<int64_t>(context.views.size());
-    const int64_t height = views ? context.views[0].camera.height : static_cast<int64_t>(alpha.shape(1));
-    const int64_t width = views ? context.views[0].camera.width : static_cast<int64_t>(alpha.shape(2));
-    check("rgb", rgb, {views, height, width, 3});
-    check("alpha", alpha, {views, height, width});
-    check("depth", depth, {views, height, width});
-    if (grad_rgb) check("grad_rgb", *grad_rgb, {views, height, width, 3});
-    if (grad_alpha) check("grad_alpha", *grad_alpha, {views, height, width});
-    if (grad_depth) check("grad_depth", *grad_depth, {views, height, width});
-    check("grad_means", grad_means, {gaussians.count, 3});
-    check("grad_quats", grad_quats, {gaussians.count, 4});
-    check("grad_scales", grad_scales, {gaussians.count, 3});
-    check("grad_opacities", grad_opacities, {gaussians.count});
-    check("grad_colors", grad_colors, {gaussians.count, gaussians.color_stride});
-    check("grad_viewmats", grad_viewmats, {views, 4, 4});
-    check("grad_background", grad_background, {3});
-    check_threads(threads);
+    const int64_t count = gaussians.count, views = static_cast<int64_t>(context.views.size());
+    need(count == context.count, "context is of " + std::to_string(context.count) + " Gaussians, means of " + std::to_string(count));
+    float* const to_viewmats = data<float>("grad_viewmats", grad_viewmats, {-1, 4, 4});
+    need(views == size(grad_viewmats, 0), "context is of " + std::to_string(views) + " views, grad_viewmats of " +
+                                              std::to_string(size(grad_viewmats, 0)) + "; forward keeps them only with keep");
+    data<const float>("alpha", alpha, {views, -1, -1});
+    const int64_t height = views ? context.views[0].camera.height : size(alpha, 1);
+    const int64_t width = views ? context.views[0].camera.width : size(alpha, 2);
     // the images are only read
-    const Images images = {const_cast<float*>(rgb.data()), const_cast<float*>(alpha.data()),
-                           const_cast<float*>(depth.data()), const_cast<float*>(alpha.data())};
-    const ImageGradients image_gradients = {grad_rgb ? grad_rgb->data() : nullptr, grad_alpha ? grad_alpha->data() : nullptr,
-                                            grad_depth ? grad_depth->data() : nullptr};
-    const GaussianGradients gradients = {grad_means.data(), grad_quats.data(), grad_scales.data(), grad_opacities.data(),
-                                         grad_colors.data()};
+    Images images = {};
+    images.rgb = const_cast<float*>(data<const float>("rgb", rgb, {views, height, width, 3}));
+    images.alpha = images.median = const_cast<float*>(data<const float>("alpha", alpha, {views, height, width}));
+    images.depth = const_cast<float*>(data<const float>("depth", depth, {views, height, width}));
+    ImageGradients image_gradients = {};
+    image_gradients.rgb = data<const float>("grad_rgb", grad_rgb, {views, height, width, 3});
+    image_gradients.alpha = data<const float>("grad_alpha", grad_alpha, {views, height, width});
+    image_gradients.depth = data<const float>("grad_depth", grad_depth, {views, height, width});
+    GaussianGradients gradients = {};
+    gradients.means = data<float>("grad_means", grad_means, {count, 3});
+    gradients.quats = data<float>("grad_quats", grad_quats, {count, 4});
+    gradients.scales = data<float>("grad_scales", grad_scales, {count, 3});
+    gradients.opacities = data<float>("grad_opacities", grad_opacities, {count});
+    gradients.colors = data<float>("grad_colors", grad_colors, {count, gaussians.color_stride});
+    float* const to_background = data<float>("grad_background", grad_background, {3});
+    check_threads(threads);
     nb::gil_scoped_release unlocked;
-    backward(context, gaussians, images, image_gradients, gradients, grad_viewmats.data(), grad_background.data(), threads);
+    backward(context, gaussians, images, image_gradients, gradients, to_viewmats, to_background, threads);
 }
 
 }  // namespace

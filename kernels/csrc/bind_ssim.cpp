@@ -5,27 +5,24 @@ namespace sparse3d {
 
 namespace {
 
-using InMask = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-
-SsimTarget py_ssim_target(InPlanes image, int threads) {
-    const int64_t height = static_cast<int64_t>(image.shape(1)), width = static_cast<int64_t>(image.shape(2));
-    if (width < 1 || height < 1) throw std::invalid_argument("the target has no pixels");
-    if (width > 65536 || height > 65536) throw std::invalid_argument("images may have at most 65536 pixels on a side");
+SsimTarget py_ssim_target(In image, int threads) {
+    const float* const pixels = data<const float>("image", image, {3, -1, -1});
+    const int64_t height = size(image, 1), width = size(image, 2);
+    check_image_size("image", width, height, 1);
     check_threads(threads);
     nb::gil_scoped_release unlocked;
-    return make_ssim_target(image.data(), static_cast<int>(width), static_cast<int>(height), threads);
+    return make_ssim_target(pixels, static_cast<int>(width), static_cast<int>(height), threads);
 }
 
-std::pair<double, double> py_photometric_loss(const SsimTarget& target, InPixels image, std::optional<InMask> mask,
-                                              float ssim_weight, std::optional<OutPixels> gradient, int threads) {
-    check("image", image, {target.height, target.width, 3});
-    if (mask) check("mask", *mask, {target.height, target.width});
-    if (gradient) check("gradient", *gradient, {target.height, target.width, 3});
-    if (!(ssim_weight >= 0.0f && ssim_weight <= 1.0f)) throw std::invalid_argument("ssim_weight must be in [0, 1]");
+std::pair<double, double> py_photometric_loss(const SsimTarget& target, In image, std::optional<In> mask, float ssim_weight,
+                                              std::optional<Out> gradient, int threads) {
+    const float* const pixels = data<const float>("image", image, {target.height, target.width, 3});
+    const uint8_t* const kept = data<const uint8_t>("mask", mask, {target.height, target.width});
+    float* const to_gradient = data<float>("gradient", gradient, {target.height, target.width, 3});
+    need(ssim_weight >= 0.0f && ssim_weight <= 1.0f, "ssim_weight is " + std::to_string(ssim_weight) + ", needed 0 to 1");
     check_threads(threads);
     nb::gil_scoped_release unlocked;
-    const PhotometricLoss loss = photometric_loss(target, image.data(), mask ? mask->data() : nullptr, ssim_weight,
-                                                  gradient ? gradient->data() : nullptr, threads);
+    const PhotometricLoss loss = photometric_loss(target, pixels, kept, ssim_weight, to_gradient, threads);
     return {loss.l1, loss.dissimilarity};
 }
 

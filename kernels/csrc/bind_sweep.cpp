@@ -5,18 +5,15 @@ namespace sparse3d {
 
 namespace {
 
-using InFeatures = In<nb::ndim<4>>;
-
-void check_size(const std::string& name, int64_t height, int64_t width) {
-    if (width < 1 || height < 1) throw std::invalid_argument(name + " has no pixels");
-    if (width > 65536 || height > 65536 || width * height >= int64_t{1} << 31)
-        throw std::invalid_argument(name + " is over 65536 pixels on a side or 2^31 in all");
+void check_pixels(const std::string& name, int64_t height, int64_t width) {
+    check_image_size(name.c_str(), width, height, 1);
+    need(width * height < int64_t{1} << 31, name + " has 2^31 pixels or more");
 }
 
-Grey grey(const std::string& name, const InRows& image) {
-    const int64_t height = static_cast<int64_t>(image.shape(0)), width = static_cast<int64_t>(image.shape(1));
-    check_size(name, height, width);
-    return {image.data(), static_cast<int>(width), static_cast<int>(height)};
+Grey grey(const std::string& name, const In& image) {
+    const float* const pixels = data<const float>(name.c_str(), image, {-1, -1});
+    check_pixels(name, size(image, 0), size(image, 1));
+    return {pixels, static_cast<int>(size(image, 1)), static_cast<int>(size(image, 0))};
 }
 
 // A row of `transfers`: turn and shift of plane_transfer side by side.
@@ -29,86 +26,91 @@ SourceView source_view(const Grey& image, const double* transfer) {
     return source;
 }
 
-// Holds what the sweeps have in common to its shapes. Returns how many planes there are.
-int check_sweep(const Grey& view, int64_t sources, const InTransfers& transfers, const InVector& depths,
-                const OutStack& scores, int threads) {
-    const int64_t planes = static_cast<int64_t>(depths.shape(0));
-    check("transfers", transfers, {sources, 3, 4});
-    check("scores", scores, {view.height, view.width, planes});
-    if (sources < 1) throw std::invalid_argument("no sources");
-    if (planes < 1 || planes > 65536) throw std::invalid_argument("depths must hold 1 to 65536 planes");
-    check_threads(threads);
-    return static_cast<int>(planes);
-}
+// What the sweeps have in common.
+struct Sweep {
+    const double* transfers;
+    const float* depths;
+    int planes;
+    float* scores;
 
-std::vector<SourceView> source_views(const std::vector<InRows>& sources, const InTransfers& transfers) {
-    std::vector<SourceView> views;
-    for (size_t s = 0; s < sources.size(); ++s)
-        views.push_back(source_view(grey("source", sources[s]), transfers.data() + 12 * s));
-    return views;
-}
+    Sweep(const Grey& view, int64_t sources, const In& transfers_in, const In& depths_in, const Out& scores_out, int threads) {
+        need(sources >= 1, "sources is empty");
+        transfers = data<const double>("transfers", transfers_in, {sources, 3, 4});
+        depths = data<const float>("depths", depths_in, {-1});
+        const int64_t count = size(depths_in, 0);
+        need(count >= 1 && count <= 65536, "depths has " + std::to_string(count) + " planes, needed 1 to 65536");
+        planes = static_cast<int>(count);
+        scores = data<float>("scores", scores_out, {view.height, view.width, count});
+        check_threads(threads);
+    }
 
-void py_zncc_sweep(InRows reference, const std::vector<InRows>& sources, InTransfers transfers, InVector depths,
-                   int window, float noise, OutStack scores, int threads) {
+    std::vector<SourceView> views(const std::vector<In>& sources) const {
+        std::vector<SourceView> views;
+        for (size_t s = 0; s < sources.size(); ++s)
+            views.push_back(source_view(grey("sources[" + std::to_string(s) + "]", sources[s]), transfers + 12 * s));
+        return views;
+    }
+};
+
+void py_zncc_sweep(In reference, const std::vector<In>& sources, In transfers, In depths, int window, float noise, Out scores,
+                   int threads) {
     const Grey view = grey("reference", reference);
-    const int planes = check_sweep(view, static_cast<int64_t>(sources.size()), transfers, depths, scores, threads);
-    if (window % 2 == 0 || window < 1 || window > kZnccMostWindow)
-        throw std::invalid_argument("window must be odd, 1 to 11");
-    if (!(noise > 0.0f)) throw std::invalid_argument("noise must be positive");
-    const std::vector<SourceView> views = source_views(sources, transfers);
+    const Sweep sweep(view, static_cast<int64_t>(sources.size()), transfers, depths, scores, threads);
+    need(window % 2 != 0 && window >= 1 && window <= kZnccMostWindow,
+         "window is " + std::to_string(window) + ", needed an odd number from 1 to 11");
+    need(noise > 0.0f, "noise is " + std::to_string(noise) + ", needed a variance above 0");
+    const std::vector<SourceView> views = sweep.views(sources);
     nb::gil_scoped_release unlocked;
-    zncc_sweep(view, views, depths.data(), planes, window, noise, scores.data(), threads);
+    zncc_sweep(view, views, sweep.depths, sweep.planes, window, noise, sweep.scores, threads);
 }
 
-void py_census_sweep(InRows reference, const std::vector<InRows>& sources, InTransfers transfers, InVector depths,
-                     OutStack scores, int threads) {
+void py_census_sweep(In reference, const std::vector<In>& sources, In transfers, In depths, Out scores, int threads) {
     const Grey view = grey("reference", reference);
-    const int planes = check_sweep(view, static_cast<int64_t>(sources.size()), transfers, depths, scores, threads);
-    const std::vector<SourceView> views = source_views(sources, transfers);
+    const Sweep sweep(view, static_cast<int64_t>(sources.size()), transfers, depths, scores, threads);
+    const std::vector<SourceView> views = sweep.views(sources);
     nb::gil_scoped_release unlocked;
-    census_sweep(view, views, depths.data(), planes, scores.data(), threads);
+    census_sweep(view, views, sweep.depths, sweep.planes, sweep.scores, threads);
 }
 
-void py_feature_sweep(InStack reference, InFeatures sources, InTransfers transfers, InVector depths, OutStack scores,
-                      int threads) {
-    const int64_t channels = static_cast<int64_t>(reference.shape(0)), count = static_cast<int64_t>(sources.shape(0));
-    const int64_t height = static_cast<int64_t>(sources.shape(2)), width = static_cast<int64_t>(sources.shape(3));
-    check("sources", sources, {count, channels, height, width});
-    if (channels < 1 || channels > 65536) throw std::invalid_argument("features must have 1 to 65536 channels");
-    check_size("reference", static_cast<int64_t>(reference.shape(1)), static_cast<int64_t>(reference.shape(2)));
-    check_size("sources", height, width);
-    const Grey view = {reference.data(), static_cast<int>(reference.shape(2)), static_cast<int>(reference.shape(1))};
-    const int planes = check_sweep(view, count, transfers, depths, scores, threads);
+void py_feature_sweep(In reference, In sources, In transfers, In depths, Out scores, int threads) {
+    const float* const numbers = data<const float>("reference", reference, {-1, -1, -1});
+    const int64_t channels = size(reference, 0);
+    const float* const source_numbers = data<const float>("sources", sources, {-1, channels, -1, -1});
+    const int64_t count = size(sources, 0), height = size(sources, 2), width = size(sources, 3);
+    need(channels >= 1 && channels <= 65536, "reference has " + std::to_string(channels) + " channels, needed 1 to 65536");
+    check_pixels("reference", size(reference, 1), size(reference, 2));
+    check_pixels("sources", height, width);
+    const Grey view = {numbers, static_cast<int>(size(reference, 2)), static_cast<int>(size(reference, 1))};
+    const Sweep sweep(view, count, transfers, depths, scores, threads);
     std::vector<SourceView> views;
     for (int64_t s = 0; s < count; ++s)
-        views.push_back(source_view({sources.data() + s * channels * height * width, static_cast<int>(width),
-                                     static_cast<int>(height)}, transfers.data() + 12 * s));
+        views.push_back(source_view({source_numbers + s * channels * height * width, static_cast<int>(width),
+                                     static_cast<int>(height)}, sweep.transfers + 12 * s));
     nb::gil_scoped_release unlocked;
-    feature_sweep(view, static_cast<int>(channels), views, depths.data(), planes, scores.data(), threads);
+    feature_sweep(view, static_cast<int>(channels), views, sweep.depths, sweep.planes, sweep.scores, threads);
 }
 
-void py_semi_global(InStack costs, InRows guide, float small, float large, float edge_weight, int paths, OutStack total,
-                    int threads) {
-    const int64_t height = static_cast<int64_t>(guide.shape(0)), width = static_cast<int64_t>(guide.shape(1));
-    const int64_t planes = static_cast<int64_t>(costs.shape(2));
-    check("costs", costs, {height, width, planes});
-    check("total", total, {height, width, planes});
-    if (width < 1 || height < 1 || planes < 1) throw std::invalid_argument("costs has no pixels or no planes");
-    if (width > 65536 || height > 65536 || planes > 65536)
-        throw std::invalid_argument("costs may be at most 65536 on a side");
-    if (paths != 4 && paths != 8) throw std::invalid_argument("paths must be 4 or 8");
-    check_threads(threads);
+void py_semi_global(In costs, In guide, float small, float large, float edge_weight, int paths, Out total, int threads) {
     AggregateTask prices = {};
+    prices.costs = data<const float>("costs", costs, {-1, -1, -1});
+    const int64_t height = size(costs, 0), width = size(costs, 1), planes = size(costs, 2);
+    check_image_size("costs", width, height, 1);
+    need(planes >= 1 && planes <= 65536, "costs has " + std::to_string(planes) + " planes, needed 1 to 65536");
+    prices.guide = data<const float>("guide", guide, {height, width});
+    float* const to_total = data<float>("total", total, {height, width, planes});
+    need(small >= 0.0f, "small is " + std::to_string(small) + ", needed 0 or more");
+    need(large >= 0.0f, "large is " + std::to_string(large) + ", needed 0 or more");
+    need(edge_weight >= 0.0f, "edge_weight is " + std::to_string(edge_weight) + ", needed 0 or more");
+    need(paths == 4 || paths == 8, "paths is " + std::to_string(paths) + ", needed 4 or 8");
+    check_threads(threads);
     prices.width = static_cast<int>(width);
     prices.height = static_cast<int>(height);
     prices.planes = static_cast<int>(planes);
-    prices.costs = costs.data();
-    prices.guide = guide.data();
     prices.small = small;
     prices.large = large;
     prices.edge_weight = edge_weight;
     nb::gil_scoped_release unlocked;
-    semi_global(prices, paths, total.data(), threads);
+    semi_global(prices, paths, to_total, threads);
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <cstdint>
+#include <cstring>
 #include <mutex>
 #include <new>
 
@@ -9,7 +11,7 @@ namespace sparse3d {
 
 namespace {
 
-constexpr size_t kSmallest = size_t{1} << 16;  // below, malloc does as well
+constexpr size_t kSmallest = kExactMemory ? SIZE_MAX : size_t{1} << 16;  // below, malloc does as well
 constexpr size_t kMostKept = size_t{1} << 30;
 constexpr int kMostBlocks = 64;
 constexpr std::align_val_t kAlignment{64};
@@ -19,6 +21,7 @@ constexpr size_t kHugePage = size_t{2} << 20;
 // Large blocks lie in huge pages where the system has them: a step touches tens of MiB in no order, and finding thousands of
 // small pages costs more than reading what is on them.
 void* new_block(size_t& bytes) {
+    if (kExactMemory) return std::memset(::operator new(bytes, kAlignment), 0xff, bytes);
     if (bytes < kHugePage) return ::operator new(bytes, kAlignment);
     bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
     void* const block = ::operator new(bytes, std::align_val_t{kHugePage});
@@ -29,7 +32,7 @@ void* new_block(size_t& bytes) {
 }
 
 void delete_block(void* block, size_t bytes) noexcept {
-    ::operator delete(block, bytes < kHugePage ? kAlignment : std::align_val_t{kHugePage});
+    ::operator delete(block, kExactMemory || bytes < kHugePage ? kAlignment : std::align_val_t{kHugePage});
 }
 
 struct Block {

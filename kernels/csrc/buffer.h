@@ -5,6 +5,13 @@
 
 namespace sparse3d {
 
+// For sanitizers (tests/sanitize.py): memory of the very size that was asked for, never used again, and full of NaN.
+#ifdef SPARSE3D_EXACT_MEMORY
+constexpr bool kExactMemory = true;
+#else
+constexpr bool kExactMemory = false;
+#endif
+
 // `bytes` or more of memory; sets `bytes` to how much. Large blocks that were given back are used again, since a training
 // loop asks for the same ones in every step, and fresh pages from the system would cost a fifth of its time (300k Gaussians
 // at 1008x756: 212 ms against 165). At most 1 GiB of unused blocks is kept. Throws std::bad_alloc.
@@ -33,9 +40,9 @@ class Buffer {
 
     // Old contents are lost; memory is kept when it is enough.
     void resize(size_t size) {
-        if (size * sizeof(T) <= bytes_) return;
-        release();
         size_t bytes = size * sizeof(T);
+        if (kExactMemory ? bytes == bytes_ : bytes <= bytes_) return;
+        release();
         data_ = static_cast<T*>(take_block(bytes));
         bytes_ = bytes;
     }

@@ -235,7 +235,7 @@ void blend_backward(const BlendTask& task, int64_t index) {
     const Region region(task, index);
     const RegionLists& lists = task.lists[index];
     Slot* slots = task.slots + task.region_begin[index];
-    __builtin_memset(slots, 0, region.count * sizeof(Slot));
+    if (region.count > 0) __builtin_memset(slots, 0, region.count * sizeof(Slot));
     V background[3] = {};
     for (int number = 0; number < kTilesInRegion; ++number) {
         const Tile tile(region, number);

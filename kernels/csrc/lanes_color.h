@@ -58,7 +58,7 @@ inline void put_rows(const float* rows, int64_t row_stride, int n, int floats, b
     }
 }
 
-// Gradient of the colours: adds or sets that of `colors`, and for SH returns that of the vector from the camera to the
+// Gradient of the colours: adds or sets that of `colors`, 0 for coefficients beyond the degree, and for SH returns that of the vector from the camera to the
 // Gaussian. `grad_colour` is 0 where nothing is drawn.
 inline void color_backward(const Gaussians& gaussians, const Camera& camera, const V world[3], int64_t i, int n, Mask drawn,
                            const V grad_colour[3], bool set, float* grad_colors, V grad_vector[3]) {
@@ -94,6 +94,8 @@ inline void color_backward(const Gaussians& gaussians, const Camera& camera, con
         for (int k = 0; k < floats; k += 16) store_columns(columns + k, rows[0] + k, kMostFloats);
         put_rows(rows[0], kMostFloats, n, floats, set, grad_colors, stride);
     }
+    for (int l = 0; set && stride > kMostFloats && l < n; ++l)
+        __builtin_memset(grad_colors + l * int64_t{stride} + kMostFloats, 0, (stride - kMostFloats) * sizeof(float));
 
     V slope[3];
     sh_slopes(degree, unit[0], unit[1], unit[2], basis_grad, slope[0], slope[1], slope[2]);

@@ -30,9 +30,9 @@ void project_forward(const Gaussians& gaussians, const Camera& camera, int64_t b
         const V inverse_c = 1.0f / p.c;
         const V narrow = sqrt(0.5f * kLog2E / p.a);
         const V size = max(max(max(x, -x), max(y, -y)), sqrt(max(p.a, p.c)));
-        // NaN compares false
+        // NaN compares false. Without eps2d Gaussians may be thinner than 3e-8 pixels: their gradients would overflow
         const Mask drawable = p.in_range & (opacity >= kAlphaMin) & (p.determinant > 0.0f) & (size < kFar2d) &
-                              (p.across < 1e15f) & (narrow < 3e7f);
+                              (p.across < 3e7f) & (narrow < 3e7f);
         Bits columns = Bits{} + kNowhere, rows = columns;
         if (any(drawable)) {
             const V log2_opacity = log2(drawable ? opacity : all(1.0f));

@@ -11,7 +11,7 @@ namespace sparse3d {
 namespace {
 
 constexpr uint64_t kMostEntries = uint64_t{1} << 31;
-constexpr uint64_t kPiece = uint64_t{1} << 19;  // entries of an arena's piece
+constexpr uint64_t kPiece = kExactMemory ? 1 : uint64_t{1} << 19;  // entries of an arena's piece, at least
 
 // Memory of one worker, as large as its largest region so far.
 class Workshop {

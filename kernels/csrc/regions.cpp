@@ -11,6 +11,12 @@ namespace {
 
 constexpr uint64_t kMostPairs = uint64_t{1} << 31;
 
+// How many regions Gaussian i meets.
+uint64_t regions_of(const RegionCounts& counts, int64_t i) {
+    const uint32_t x = counts.boxes_x[i], y = counts.boxes_y[i];
+    return uint64_t{(x >> 16) + 1 - (x & 0xffffu)} * ((y >> 16) + 1 - (y & 0xffffu));
+}
+
 // Calls visit(region) for the regions of Gaussian i, row after row.
 template <class Visit>
 void for_each_region(const RegionCounts& counts, int regions_x, int64_t i, Visit visit) {
@@ -22,25 +28,17 @@ void for_each_region(const RegionCounts& counts, int regions_x, int64_t i, Visit
 
 }  // namespace
 
-// Two passes over the Gaussians, each worker through its own range of them: count, then write. Between the two, ranges and
-// regions get their places in the order in which one worker alone would have filled them.
+// Three passes over the Gaussians, each worker through its own range of them: add up, count in regions, then write. Between
+// them, ranges and regions get their places in the order in which one worker alone would have filled them.
 void find_members(const Camera& camera, int64_t count, int threads, RegionCounts& counts, Members& members) {
     const int64_t regions = static_cast<int64_t>(camera.regions_x) * camera.regions_y;
     const int64_t blocks = (count + kBlock - 1) / kBlock;
     const int ranges = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, blocks)));
     const auto range_begin = [&](int64_t range) { return std::min(count, blocks * range / ranges * kBlock); };
-    counts.counts.resize(static_cast<size_t>(ranges) * regions);
     counts.totals.resize(ranges);
     parallel_for(ranges, 1, ranges, [&](int64_t range, int64_t, int) {
-        uint32_t* in_region = counts.counts.data() + range * regions;
-        std::fill_n(in_region, regions, 0u);
         uint64_t total = 0;
-        for (int64_t i = range_begin(range); i < range_begin(range + 1) && total < kMostPairs; ++i) {
-            for_each_region(counts, camera.regions_x, i, [&](uint32_t region) {
-                ++in_region[region];
-                ++total;
-            });
-        }
+        for (int64_t i = range_begin(range); i < range_begin(range + 1); ++i) total += regions_of(counts, i);
         counts.totals[range] = total;
     });
     uint64_t total = 0;
@@ -52,6 +50,13 @@ void find_members(const Camera& camera, int64_t count, int threads, RegionCounts
     if (total >= kMostPairs)
         throw std::length_error("means: these Gaussians meet 2^31 or more regions of the image; draw fewer, or a smaller image");
 
+    counts.counts.resize(static_cast<size_t>(ranges) * regions);
+    parallel_for(ranges, 1, ranges, [&](int64_t range, int64_t, int) {
+        uint32_t* in_region = counts.counts.data() + range * regions;
+        std::fill_n(in_region, regions, 0u);
+        for (int64_t i = range_begin(range); i < range_begin(range + 1); ++i)
+            for_each_region(counts, camera.regions_x, i, [&](uint32_t region) { ++in_region[region]; });
+    });
     members.region_begin.resize(regions + 1);
     uint32_t begin = 0;
     for (int64_t region = 0; region < regions; ++region) {

@@ -167,7 +167,7 @@ void sweep(Task& task, void (*stage)(const Task&, int64_t, int64_t, float*), con
     std::vector<Buffer<uint64_t>> quads(sources.size());
     std::vector<SweepSource> packed;
     for (size_t s = 0; s < sources.size(); ++s)
-        packed.push_back(pack(sources[s], "source " + std::to_string(s), quads[s], threads));
+        packed.push_back(pack(sources[s], "sources[" + std::to_string(s) + "]", quads[s], threads));
     const std::vector<float> padded = whole_pieces(depths, planes);
     task.width = reference.width;
     task.height = reference.height;

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 namespace sparse3d {
@@ -27,10 +28,7 @@ class ThreadPool {
         if (!only_caller.owns_lock()) return false;
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            while (started_ < threads - 1) {
-                std::thread([this, worker = started_ + 1] { serve(worker); }).detach();
-                ++started_;
-            }
+            threads = start(threads - 1) + 1;
             work_ = &work;
             count_ = count;
             chunk_ = chunk;
@@ -50,6 +48,15 @@ class ThreadPool {
     }
 
    private:
+    // Sees to it that `helpers` threads run, or as many as the system lets it start; returns how many of them may be used.
+    int start(int helpers) {
+        try {
+            for (; started_ < helpers; ++started_) std::thread([this, worker = started_ + 1] { serve(worker); }).detach();
+        } catch (const std::system_error&) {  // a limit on threads or memory
+        }
+        return std::min(started_, helpers);
+    }
+
     void serve(int worker) {
         uint64_t seen = 0;
         std::unique_lock<std::mutex> lock(mutex_);

@@ -1,4 +1,4 @@
-"""What the parity tests of the compiled kernels share."""
+"""What the tests of the compiled kernels share."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def threads():
 
 @pytest.fixture(params=cpu.compiled().instruction_sets() if cpu.available() else [])
 def isa(request, monkeypatch):
+    """Each instruction set that this CPU has, one after the other."""
     monkeypatch.setenv("SPARSE3D_ISA", request.param)
     assert cpu.instruction_set() == request.param
     return request.param

@@ -122,7 +122,7 @@ def test_thread_count_changes_no_bit(weight, threads, isa):
     image, target, mask = pictures(300, 171)
     threads(1)
     alone = value_and_gradient(cpu_loss.photometric_loss, image, target, weight, mask)
-    for count in (2, 3):
+    for count in (2, 3, 8):
         threads(count)
         together = value_and_gradient(cpu_loss.photometric_loss, image, target, weight, mask)
         assert torch.equal(alone[0], together[0]) and torch.equal(alone[1], together[1])
@@ -158,21 +158,3 @@ def test_the_optimizer_uses_it(monkeypatch):
     assert torch.equal(losses.photometric_loss(image, losses.prepare_target(target), 0.2, mask), fast)
     monkeypatch.setattr(cpu, "available", lambda: False)
     torch.testing.assert_close(losses.photometric_loss(image, target, 0.2, mask), fast, rtol=0, atol=LOSS_ATOL)
-
-
-def test_wrong_arguments_are_named():
-    image, target, mask = pictures(8, 9)
-    with pytest.raises(ValueError, match="image is torch.float64"):
-        cpu_loss.photometric_loss(image.double(), target, 0.2)
-    with pytest.raises(ValueError, match="target is torch.float64"):
-        cpu_loss.photometric_loss(image, target.double(), 0.2)
-    with pytest.raises(ValueError, match=r"image is \(3, 8, 8\)"):
-        cpu_loss.photometric_loss(image[:, :, 1:], target, 0.2)
-    with pytest.raises(ValueError, match=r"mask is \(8, 8\)"):
-        cpu_loss.photometric_loss(image, target, 0.2, mask[:, 1:])
-    with pytest.raises(ValueError, match="mask is torch.float32"):
-        cpu_loss.photometric_loss(image, target, 0.2, mask.float())
-    with pytest.raises(ValueError, match="ssim_weight is 1.5"):
-        cpu_loss.photometric_loss(image, target, 1.5)
-    with pytest.raises(ValueError, match="target has no pixels"):
-        cpu_loss.photometric_loss(image[:, :0], target[:, :0], 0.2)
