@@ -51,7 +51,7 @@ void feature_sweep(const Grey& reference, int channels, const std::vector<Source
     std::vector<FeatureSource> views;
     for (const SourceView& source : sources) {
         const Grey image = {source.pixels, source.camera.width, source.camera.height};
-        packed.push_back(channels_last(image, channels, stride, 1, "source " + std::to_string(views.size()), threads));
+        packed.push_back(channels_last(image, channels, stride, 1, "sources[" + std::to_string(views.size()) + "]", threads));
         views.push_back({packed.back().data(), source.camera});
     }
     const std::vector<float> padded = whole_pieces(depths, planes);

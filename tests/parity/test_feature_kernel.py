@@ -179,7 +179,7 @@ def test_mistakes_are_named(change, words):
 def test_a_source_with_infinity_is_named():
     features = random_features(0)
     features.sources[1, 16, 15, 24] = torch.inf
-    with pytest.raises(ValueError, match="source 1 holds infinity or NaN|sources.1. holds"):
+    with pytest.raises(ValueError, match="sources.1. holds infinity or NaN"):
         cpu_sweep.feature_sweep(*features.arguments())
 
 

@@ -245,7 +245,7 @@ def test_bindings_convert_nothing():
     ):
         with pytest.raises(ValueError, match="images|depths|transfers|Ks|color"):
             call(**wrong)
-    with pytest.raises(ValueError, match="depth is"):
+    with pytest.raises(ValueError, match="depths.0. is"):
         call(depths=[torch.ones(6, 9)])
     with pytest.raises(ValueError, match="color is"):
         call(color=torch.empty(3, 6, 9))
