@@ -37,8 +37,9 @@ void py_zncc_sweep(In reference, const std::vector<In>& sources, In transfers, I
         }
         views.push_back(source);
     }
+    const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    zncc_sweep(view, views, planes_at, static_cast<int>(planes), window, noise, to_scores, threads);
+    zncc_sweep(isa, view, views, planes_at, static_cast<int>(planes), window, noise, to_scores, threads);
 }
 
 void py_semi_global(In costs, In guide, float small, float large, float edge_weight, int paths, Out total, int threads) {
@@ -60,8 +61,9 @@ void py_semi_global(In costs, In guide, float small, float large, float edge_wei
     prices.small = small;
     prices.large = large;
     prices.edge_weight = edge_weight;
+    const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    semi_global(prices, paths, to_total, threads);
+    semi_global(isa, prices, paths, to_total, threads);
 }
 
 }  // namespace

@@ -124,9 +124,8 @@ int64_t even_count(int64_t count) { return (count + kSweepPlanes - 1) / kSweepPl
 
 }  // namespace
 
-void zncc_sweep(const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
-                int window, float noise, float* scores, int threads) {
-    const Isa& isa = chosen_isa();
+void zncc_sweep(const Isa& isa, const Grey& reference, const std::vector<SourceView>& sources, const float* depths,
+                int planes, int window, float noise, float* scores, int threads) {
     const ReferenceView view(reference, window, noise, threads);
     std::vector<Buffer<uint64_t>> quads(sources.size());
     std::vector<SweepSource> packed;
@@ -162,8 +161,7 @@ void zncc_sweep(const Grey& reference, const std::vector<SourceView>& sources, c
     });
 }
 
-void semi_global(AggregateTask prices, int paths, float* total, int threads) {
-    const Isa& isa = chosen_isa();
+void semi_global(const Isa& isa, AggregateTask prices, int paths, float* total, int threads) {
     prices.stride = even_count(prices.planes) + kSweepPlanes;
     // infinity, a line forth, two pixels back, prices of jumps
     const int64_t longest = std::max(prices.width, prices.height);

@@ -20,11 +20,11 @@ struct SourceView {
 
 // zncc_sweep of sweep.py into scores (height, width, planes). `noise` is a variance. The result does not depend on
 // `threads`, here and below. Throws std::invalid_argument when an image holds infinity or not-a-number.
-void zncc_sweep(const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
-                int window, float noise, float* scores, int threads);
+void zncc_sweep(const Isa& isa, const Grey& reference, const std::vector<SourceView>& sources, const float* depths,
+                int planes, int window, float noise, float* scores, int threads);
 
 // semi_global of sweep.py: `prices` without stride, axis and total. total and costs (height, width, planes) may not
 // overlap.
-void semi_global(AggregateTask prices, int paths, float* total, int threads);
+void semi_global(const Isa& isa, AggregateTask prices, int paths, float* total, int threads);
 
 }  // namespace sparse3d
