@@ -3,10 +3,10 @@
 
 #include <cstdint>
 
-#include "layout_adam.h"
+#include "isa.h"
 
 namespace sparse3d {
 
-void selective_adam(const AdamTask& task, int64_t rows, int threads);
+void selective_adam(const Isa& isa, const AdamTask& task, int64_t rows, int threads);
 
 }  // namespace sparse3d

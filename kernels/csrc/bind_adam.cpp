@@ -29,8 +29,9 @@ void py_selective_adam(Out values, In gradient, Out mean, Out square, In rates, 
     task.root_scale = root_scale;
     task.eps = eps;
     if (floats == 0) return;
+    const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    selective_adam(task, rows, threads);
+    selective_adam(isa, task, rows, threads);
 }
 
 }  // namespace

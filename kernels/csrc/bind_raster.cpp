@@ -54,8 +54,9 @@ Context py_forward(In means, In quats, In scales, In opacities, In colors, In vi
     cameras.far_plane = far_plane;
     cameras.eps2d = eps2d;
     cameras.antialiased = antialiased;
+    const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    return forward(gaussians, cameras, images, keep, threads);
+    return forward(isa, gaussians, cameras, images, keep, threads);
 }
 
 void py_backward(const Context& context, In means, In quats, In scales, In opacities, In colors, int sh_degree, In rgb,
@@ -88,8 +89,9 @@ void py_backward(const Context& context, In means, In quats, In scales, In opaci
     gradients.colors = data<float>("grad_colors", grad_colors, {count, gaussians.color_stride});
     float* const to_background = data<float>("grad_background", grad_background, {3});
     check_threads(threads);
+    const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    backward(context, gaussians, images, image_gradients, gradients, to_viewmats, to_background, threads);
+    backward(isa, context, gaussians, images, image_gradients, gradients, to_viewmats, to_background, threads);
 }
 
 }  // namespace

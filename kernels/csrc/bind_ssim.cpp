@@ -10,8 +10,9 @@ SsimTarget py_ssim_target(In image, int threads) {
     const int64_t height = size(image, 1), width = size(image, 2);
     check_image_size("image", width, height, 1);
     check_threads(threads);
+    const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    return make_ssim_target(pixels, static_cast<int>(width), static_cast<int>(height), threads);
+    return make_ssim_target(isa, pixels, static_cast<int>(width), static_cast<int>(height), threads);
 }
 
 std::pair<double, double> py_photometric_loss(const SsimTarget& target, In image, std::optional<In> mask, float ssim_weight,
@@ -21,8 +22,9 @@ std::pair<double, double> py_photometric_loss(const SsimTarget& target, In image
     float* const to_gradient = data<float>("gradient", gradient, {target.height, target.width, 3});
     need(ssim_weight >= 0.0f && ssim_weight <= 1.0f, "ssim_weight is " + std::to_string(ssim_weight) + ", needed 0 to 1");
     check_threads(threads);
+    const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    const PhotometricLoss loss = photometric_loss(target, pixels, kept, ssim_weight, to_gradient, threads);
+    const PhotometricLoss loss = photometric_loss(isa, target, pixels, kept, ssim_weight, to_gradient, threads);
     return {loss.l1, loss.dissimilarity};
 }
 

@@ -60,16 +60,18 @@ void py_zncc_sweep(In reference, const std::vector<In>& sources, In transfers, I
          "window is " + std::to_string(window) + ", needed an odd number from 1 to 11");
     need(noise > 0.0f, "noise is " + std::to_string(noise) + ", needed a variance above 0");
     const std::vector<SourceView> views = sweep.views(sources);
+    const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    zncc_sweep(view, views, sweep.depths, sweep.planes, window, noise, sweep.scores, threads);
+    zncc_sweep(isa, view, views, sweep.depths, sweep.planes, window, noise, sweep.scores, threads);
 }
 
 void py_census_sweep(In reference, const std::vector<In>& sources, In transfers, In depths, Out scores, int threads) {
     const Grey view = grey("reference", reference);
     const Sweep sweep(view, static_cast<int64_t>(sources.size()), transfers, depths, scores, threads);
     const std::vector<SourceView> views = sweep.views(sources);
+    const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    census_sweep(view, views, sweep.depths, sweep.planes, sweep.scores, threads);
+    census_sweep(isa, view, views, sweep.depths, sweep.planes, sweep.scores, threads);
 }
 
 void py_feature_sweep(In reference, In sources, In transfers, In depths, Out scores, int threads) {
@@ -86,8 +88,9 @@ void py_feature_sweep(In reference, In sources, In transfers, In depths, Out sco
     for (int64_t s = 0; s < count; ++s)
         views.push_back(source_view({source_numbers + s * channels * height * width, static_cast<int>(width),
                                      static_cast<int>(height)}, sweep.transfers + 12 * s));
+    const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    feature_sweep(view, static_cast<int>(channels), views, sweep.depths, sweep.planes, sweep.scores, threads);
+    feature_sweep(isa, view, static_cast<int>(channels), views, sweep.depths, sweep.planes, sweep.scores, threads);
 }
 
 void py_semi_global(In costs, In guide, float small, float large, float edge_weight, int paths, Out total, int threads) {
@@ -109,8 +112,9 @@ void py_semi_global(In costs, In guide, float small, float large, float edge_wei
     prices.small = small;
     prices.large = large;
     prices.edge_weight = edge_weight;
+    const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    semi_global(prices, paths, to_total, threads);
+    semi_global(isa, prices, paths, to_total, threads);
 }
 
 }  // namespace

@@ -49,8 +49,9 @@ void py_forward_warp(const std::vector<In>& images, const std::vector<In>& depth
         photo.target_width = static_cast<int>(width);
         photo.target_height = static_cast<int>(height);
     }
+    const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    forward_warp(std::move(photos), task, threads);
+    forward_warp(isa, std::move(photos), task, threads);
 }
 
 }  // namespace

@@ -42,9 +42,8 @@ Buffer<float> channels_last(const Grey& image, int channels, int64_t stride, int
 
 }  // namespace
 
-void feature_sweep(const Grey& reference, int channels, const std::vector<SourceView>& sources, const float* depths,
+void feature_sweep(const Isa& isa, const Grey& reference, int channels, const std::vector<SourceView>& sources, const float* depths,
                    int planes, float* scores, int threads) {
-    const Isa& isa = chosen_isa();
     const int64_t stride = even_count(channels);
     const Buffer<float> features = channels_last(reference, channels, stride, 0, "reference", threads);
     std::vector<Buffer<float>> packed;

@@ -51,7 +51,8 @@ extern const Isa isa_avx512;
 #endif
 
 // The widest one that this CPU runs, or the one named by the environment variable SPARSE3D_ISA (read at each call).
-// Throws std::invalid_argument for a name that is unknown or that this CPU cannot run.
+// Throws std::invalid_argument for a name that is unknown or that this CPU cannot run. To be called while holding Python's GIL:
+// another thread of Python's may be changing the environment.
 const Isa& chosen_isa();
 
 // Names that SPARSE3D_ISA may have here, narrowest first; ends with null.

@@ -141,8 +141,8 @@ int64_t Context::pairs() const {
     return entries * kTilePixels;
 }
 
-Context forward(const Gaussians& gaussians, const Cameras& cameras, const Images& images, bool keep, int threads) {
-    const Isa& isa = chosen_isa();
+Context forward(const Isa& isa, const Gaussians& gaussians, const Cameras& cameras, const Images& images, bool keep,
+                int threads) {
     Context context;
     context.count = gaussians.count;
     context.views.resize(keep ? cameras.count : std::min<int64_t>(cameras.count, 1));
@@ -183,9 +183,9 @@ Context forward(const Gaussians& gaussians, const Cameras& cameras, const Images
     return context;
 }
 
-void backward(const Context& context, const Gaussians& gaussians, const Images& images, const ImageGradients& image_gradients,
-              const GaussianGradients& gradients, float* viewmats, float* background, int threads) {
-    const Isa& isa = chosen_isa();
+void backward(const Isa& isa, const Context& context, const Gaussians& gaussians, const Images& images,
+              const ImageGradients& image_gradients, const GaussianGradients& gradients, float* viewmats, float* background,
+              int threads) {
     const int64_t blocks = (gaussians.count + kBlock - 1) / kBlock;
     std::fill_n(viewmats, 16 * context.views.size(), 0.0f);
     std::fill_n(background, 3, 0.0f);

@@ -60,11 +60,11 @@ struct ImageGradients {
 };
 
 // Draws. With `keep`, returns what `backward` needs, otherwise an empty context.
-Context forward(const Gaussians& gaussians, const Cameras& cameras, const Images& images, bool keep, int threads);
+Context forward(const Isa& isa, const Gaussians& gaussians, const Cameras& cameras, const Images& images, bool keep, int threads);
 
 // Sets `gradients`, `viewmats` (V, 4, 4) and `background` (3), whatever was in them. Arguments as they were in `forward`, images as it
 // left them. The result does not depend on `threads`.
-void backward(const Context& context, const Gaussians& gaussians, const Images& images, const ImageGradients& image_gradients,
-              const GaussianGradients& gradients, float* viewmats, float* background, int threads);
+void backward(const Isa& isa, const Context& context, const Gaussians& gaussians, const Images& images,
+              const ImageGradients& image_gradients, const GaussianGradients& gradients, float* viewmats, float* background, int threads);
 
 }  // namespace sparse3d

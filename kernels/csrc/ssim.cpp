@@ -26,8 +26,7 @@ LossTask make_task(const SsimTarget& target) {
 
 }  // namespace
 
-SsimTarget make_ssim_target(const float* image, int width, int height, int threads) {
-    const Isa& isa = chosen_isa();
+SsimTarget make_ssim_target(const Isa& isa, const float* image, int width, int height, int threads) {
     SsimTarget target;
     target.width = width;
     target.height = height;
@@ -47,9 +46,8 @@ SsimTarget make_ssim_target(const float* image, int width, int height, int threa
     return target;
 }
 
-PhotometricLoss photometric_loss(const SsimTarget& target, const float* image, const uint8_t* mask, float ssim_weight,
-                                 float* gradient, int threads) {
-    const Isa& isa = chosen_isa();
+PhotometricLoss photometric_loss(const Isa& isa, const SsimTarget& target, const float* image, const uint8_t* mask,
+                                 float ssim_weight, float* gradient, int threads) {
     const int64_t tiles = tile_count(target);
     const double count = 3.0 * target.width * target.height;
     LossTask task = make_task(target);

@@ -19,10 +19,10 @@ struct PhotometricLoss {
 };
 
 // From an image (3, H, W). The result does not depend on `threads`, here and below.
-SsimTarget make_ssim_target(const float* image, int width, int height, int threads);
+SsimTarget make_ssim_target(const Isa& isa, const float* image, int width, int height, int threads);
 
 // Of an image (H, W, 3). `mask` (H, W) and `gradient` (H, W, 3) may be null. With ssim_weight 0, dissimilarity is 0.
-PhotometricLoss photometric_loss(const SsimTarget& target, const float* image, const uint8_t* mask, float ssim_weight,
-                                 float* gradient, int threads);
+PhotometricLoss photometric_loss(const Isa& isa, const SsimTarget& target, const float* image, const uint8_t* mask,
+                                 float ssim_weight, float* gradient, int threads);
 
 }  // namespace sparse3d

@@ -190,7 +190,7 @@ void sweep(Task& task, void (*stage)(const Task&, int64_t, int64_t, float*), con
 
 }  // namespace
 
-void zncc_sweep(const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
+void zncc_sweep(const Isa& isa, const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
                 int window, float noise, float* scores, int threads) {
     const ReferenceView view(reference, window, noise, threads);
     ZnccTask task = {};
@@ -200,19 +200,18 @@ void zncc_sweep(const Grey& reference, const std::vector<SourceView>& sources, c
     task.stride = view.stride;
     task.mean = view.mean.data();
     task.inverse_deviation = view.inverse_deviation.data();
-    sweep(task, chosen_isa().zncc, reference, sources, depths, planes, scores, threads);
+    sweep(task, isa.zncc, reference, sources, depths, planes, scores, threads);
 }
 
-void census_sweep(const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
+void census_sweep(const Isa& isa, const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
                   float* scores, int threads) {
     const Buffer<CensusPixel> pixels = census_pixels(reference, threads);
     CensusTask task = {};
     task.pixels = pixels.data();
-    sweep(task, chosen_isa().census, reference, sources, depths, planes, scores, threads);
+    sweep(task, isa.census, reference, sources, depths, planes, scores, threads);
 }
 
-void semi_global(AggregateTask prices, int paths, float* total, int threads) {
-    const Isa& isa = chosen_isa();
+void semi_global(const Isa& isa, AggregateTask prices, int paths, float* total, int threads) {
     prices.stride = even_count(prices.planes) + kSweepPlanes;
     // infinity, a line forth, two pixels back, prices of jumps
     const int64_t longest = std::max(prices.width, prices.height);

@@ -21,15 +21,15 @@ struct SourceView {
 
 // zncc_sweep of sweep.py into scores (height, width, planes). `noise` is a variance. The result does not depend on
 // `threads`, here and below. Throws std::invalid_argument when an image holds infinity or not-a-number, here and below.
-void zncc_sweep(const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
+void zncc_sweep(const Isa& isa, const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
                 int window, float noise, float* scores, int threads);
 
 // census_sweep of census.py, likewise.
-void census_sweep(const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
+void census_sweep(const Isa& isa, const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
                   float* scores, int threads);
 
 // feature_sweep of correlation.py, likewise; reference.pixels is (channels, height, width).
-void feature_sweep(const Grey& reference, int channels, const std::vector<SourceView>& sources, const float* depths,
+void feature_sweep(const Isa& isa, const Grey& reference, int channels, const std::vector<SourceView>& sources, const float* depths,
                    int planes, float* scores, int threads);
 
 // `count` or a little more, a multiple of kSweepPlanes.
@@ -44,6 +44,6 @@ inline std::vector<float> whole_pieces(const float* depths, int planes) {
 
 // semi_global of sweep.py: `prices` without stride, axis and total. total and costs (height, width, planes) may not
 // overlap.
-void semi_global(AggregateTask prices, int paths, float* total, int threads);
+void semi_global(const Isa& isa, AggregateTask prices, int paths, float* total, int threads);
 
 }  // namespace sparse3d

@@ -55,8 +55,7 @@ std::vector<FringeTriangle> fringe_of_block(const Isa& isa, const WarpSource& so
 class Surface {
    public:
     Surface(WarpSource& source, int threads) {
-        const Isa& isa = chosen_isa();
-        const int64_t pixels = static_cast<int64_t>(source.width) * source.height, plane = pixels + 2 * kWarpPad;
+            const int64_t pixels = static_cast<int64_t>(source.width) * source.height, plane = pixels + 2 * kWarpPad;
         float** const names[] = {&source.x,         &source.y,       &source.weight, &source.inverse_depth,
                                  &source.disparity, &source.slope_x, &source.slope_y};
         planes_.resize(std::size(names) * plane);
@@ -103,8 +102,7 @@ class Surface {
 
 }  // namespace
 
-void forward_warp(std::vector<WarpSource> photos, WarpTask task, int threads) {
-    const Isa& isa = chosen_isa();
+void forward_warp(const Isa& isa, std::vector<WarpSource> photos, WarpTask task, int threads) {
     std::vector<Surface> surfaces;
     for (WarpSource& photo : photos) surfaces.emplace_back(photo, threads);
     task.sources = photos.data();

@@ -36,7 +36,7 @@ Floats uniform(size_t count, float low, float high, uint32_t seed) {
 }
 
 // Image and all gradients of a view of many Gaussians, one result after another.
-std::vector<Floats> raster_results(int threads) {
+std::vector<Floats> raster_results(const Isa& isa, int threads) {
     Floats means = uniform(3 * kCount, -1.0f, 1.0f, 1);
     const Floats quats = uniform(4 * kCount, -1.0f, 1.0f, 2), scales = uniform(3 * kCount, 0.005f, 0.1f, 3);
     const Floats opacities = uniform(kCount, 0.1f, 0.9f, 4), colors = uniform(12 * kCount, -0.5f, 0.5f, 5);
@@ -55,30 +55,30 @@ std::vector<Floats> raster_results(int threads) {
     const Cameras cameras = {viewmats.data(), intrinsics.data(), kViews, kWidth, kHeight, 0.01f, 1e10f, 0.3f, true, background};
     Floats rgb(3 * kViews * kPixels), alpha(kViews * kPixels), depth(kViews * kPixels), median(kViews * kPixels);
     const Images images = {rgb.data(), alpha.data(), depth.data(), median.data()};
-    const Context context = forward(gaussians, cameras, images, true, threads);
+    const Context context = forward(isa, gaussians, cameras, images, true, threads);
     const Floats by_rgb = uniform(rgb.size(), -0.3f, 0.7f, 6), by_alpha = uniform(alpha.size(), -0.3f, 0.7f, 7);
     const Floats by_depth = uniform(depth.size(), -0.3f, 0.7f, 8);
     Floats to_means(3 * kCount), to_quats(4 * kCount), to_scales(3 * kCount), to_opacities(kCount), to_colors(12 * kCount);
     Floats to_viewmats(16 * kViews), to_background(3);
-    backward(context, gaussians, images, {by_rgb.data(), by_alpha.data(), by_depth.data()},
+    backward(isa, context, gaussians, images, {by_rgb.data(), by_alpha.data(), by_depth.data()},
              {to_means.data(), to_quats.data(), to_scales.data(), to_opacities.data(), to_colors.data()}, to_viewmats.data(),
              to_background.data(), threads);
     return {rgb, alpha, depth, median, to_means, to_quats, to_scales, to_opacities, to_colors, to_viewmats, to_background};
 }
 
-std::vector<Floats> loss_results(int threads) {
+std::vector<Floats> loss_results(const Isa& isa, int threads) {
     const Floats planar = uniform(3 * kPixels, 0.0f, 1.0f, 9), image = uniform(3 * kPixels, 0.0f, 1.0f, 10);
     Floats gradient(3 * kPixels);
-    const SsimTarget target = make_ssim_target(planar.data(), kWidth, kHeight, threads);
-    const PhotometricLoss loss = photometric_loss(target, image.data(), nullptr, 0.2f, gradient.data(), threads);
+    const SsimTarget target = make_ssim_target(isa, planar.data(), kWidth, kHeight, threads);
+    const PhotometricLoss loss = photometric_loss(isa, target, image.data(), nullptr, 0.2f, gradient.data(), threads);
     return {{static_cast<float>(loss.l1), static_cast<float>(loss.dissimilarity)}, gradient};
 }
 
-std::vector<Floats> sweep_results(int threads) {
+std::vector<Floats> sweep_results(const Isa& isa, int threads) {
     const Floats reference = uniform(kPixels, 0.0f, 1.0f, 11), depths = uniform(kPlanes, 1.0f, 3.0f, 12);
     SourceView source = {{reference.data(), kWidth, kHeight}, {1, 0, 0, 0, 1, 0, 0, 0, 1}, {7.0f, 0.5f, 0.0f}};
     Floats scores(kPixels * kPlanes), total(kPixels * kPlanes);
-    zncc_sweep({reference.data(), kWidth, kHeight}, {source, source}, depths.data(), kPlanes, 5, 1e-5f, scores.data(), threads);
+    zncc_sweep(isa, {reference.data(), kWidth, kHeight}, {source, source}, depths.data(), kPlanes, 5, 1e-5f, scores.data(), threads);
     AggregateTask prices = {};
     prices.width = kWidth;
     prices.height = kHeight;
@@ -88,13 +88,13 @@ std::vector<Floats> sweep_results(int threads) {
     prices.small = 0.1f;
     prices.large = 1.0f;
     prices.edge_weight = 10.0f;
-    semi_global(prices, 8, total.data(), threads);
+    semi_global(isa, prices, 8, total.data(), threads);
     return {scores, total};
 }
 
-std::vector<Floats> all_results(int threads) {
+std::vector<Floats> all_results(const Isa& isa, int threads) {
     std::vector<Floats> results;
-    for (const auto& part : {raster_results(threads), loss_results(threads), sweep_results(threads)})
+    for (const auto& part : {raster_results(isa, threads), loss_results(isa, threads), sweep_results(isa, threads)})
         results.insert(results.end(), part.begin(), part.end());
     return results;
 }
@@ -143,18 +143,20 @@ void need_as_in_file(const std::vector<Floats>& results, const char* path) {
 
 int main(int argc, char** argv) {
     std::vector<Floats> first;
-    for (const char* const* isa = runnable_isas(); *isa != nullptr; ++isa) {
-        setenv("SPARSE3D_ISA", *isa, 1);
-        const std::vector<Floats> alone = all_results(1);
+    for (const char* const* name = runnable_isas(); *name != nullptr; ++name) {
+        setenv("SPARSE3D_ISA", *name, 1);
+        const Isa& isa = chosen_isa();
+        const std::vector<Floats> alone = all_results(isa, 1);
         if (first.empty()) first = alone;
-        need_close(alone, first, *isa);
-        for (const int threads : {2, 3, 8}) need_equal(all_results(threads), alone, *isa + (" with " + std::to_string(threads)) + " threads");
+        need_close(alone, first, *name);
+        for (const int threads : {2, 3, 8})
+            need_equal(all_results(isa, threads), alone, *name + (" with " + std::to_string(threads)) + " threads");
         std::vector<std::vector<Floats>> got(4);  // one caller has the pool at a time, the others do it all themselves
         std::vector<std::thread> callers;
-        for (auto& results : got) callers.emplace_back([&results] { results = all_results(8); });
+        for (auto& results : got) callers.emplace_back([&] { results = all_results(isa, 8); });
         for (std::thread& caller : callers) caller.join();
-        for (const auto& results : got) need_equal(results, alone, std::string(*isa) + " with other callers");
-        std::printf("%s: ok\n", *isa);
+        for (const auto& results : got) need_equal(results, alone, std::string(*name) + " with other callers");
+        std::printf("%s: ok\n", *name);
     }
     if (argc > 1) need_as_in_file(first, argv[1]);
     return 0;
