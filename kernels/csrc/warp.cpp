@@ -54,8 +54,8 @@ std::vector<FringeTriangle> fringe_of_block(const Isa& isa, const WarpSource& so
 // One photo's surface, and the memory that its WarpSource points to.
 class Surface {
    public:
-    Surface(WarpSource& source, int threads) {
-            const int64_t pixels = static_cast<int64_t>(source.width) * source.height, plane = pixels + 2 * kWarpPad;
+    Surface(const Isa& isa, WarpSource& source, int threads) {
+        const int64_t pixels = static_cast<int64_t>(source.width) * source.height, plane = pixels + 2 * kWarpPad;
         float** const names[] = {&source.x,         &source.y,       &source.weight, &source.inverse_depth,
                                  &source.disparity, &source.slope_x, &source.slope_y};
         planes_.resize(std::size(names) * plane);
@@ -104,7 +104,7 @@ class Surface {
 
 void forward_warp(const Isa& isa, std::vector<WarpSource> photos, WarpTask task, int threads) {
     std::vector<Surface> surfaces;
-    for (WarpSource& photo : photos) surfaces.emplace_back(photo, threads);
+    for (WarpSource& photo : photos) surfaces.emplace_back(isa, photo, threads);
     task.sources = photos.data();
     task.source_count = static_cast<int>(photos.size());
     task.tiles_across = (task.width + kWarpTileWidth - 1) / kWarpTileWidth;
