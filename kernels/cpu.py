@@ -120,7 +120,8 @@ def rasterize(
     """Draws N Gaussians from V cameras, as `sparse3d.kernels.reference.rasterize` does.
 
     Differentiable in all tensors but `Ks`, which gets no gradient; `median_depth` passes none on. Gaussians whose centre
-    or extent lies beyond 1e9 pixels are not drawn. Inputs that are not contiguous are copied.
+    or extent lies beyond 1e9 pixels, that are thinner than 3e-8 pixels (without `eps2d`) or NaN are not drawn. Inputs that
+    are not contiguous are copied.
 
     Args:
         means: (N, 3) world units. All tensors are float32 on the CPU.
