@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparse3d.kernels.cpu import check, compiled
+from sparse3d.kernels.cpu import compiled
 
 
 def selective_adam(
@@ -35,22 +35,19 @@ def selective_adam(
     Raises:
         ValueError: a tensor has another shape, type or device or is not contiguous, or a number is out of its range.
     """
-    shape = " ".join(map(str, values.shape))
     for name, tensor in (("values", values), ("gradient", gradient), ("mean", mean), ("square", square)):
-        check(name, tensor, shape)
         if not tensor.is_contiguous():
             raise ValueError(f"{name} is not contiguous; the step is taken in place, so it cannot work on a copy")
-    check("rates", rates, " ".join(map(str, values.shape[1:])))
-    check("drawn", drawn, str(len(values)), torch.bool)
+    if drawn.dtype != torch.bool:
+        raise ValueError(f"drawn is {drawn.dtype}, needed torch.bool")
     if step < 1:
         raise ValueError(f"step is {step}, needed 1 or more: the bias correction counts steps from 1")
     if not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"betas are {betas}, needed numbers from 0 to below 1")
-    if not eps > 0:
-        raise ValueError(f"eps is {eps}, needed a number above 0")
-    rows = (len(values), rates.numel())
+    if len(values) == 0:
+        return
     compiled().selective_adam(
-        *(tensor.detach().view(rows) for tensor in (values, gradient, mean, square)),
+        *(tensor.detach().view(len(tensor), -1) for tensor in (values, gradient, mean, square)),
         (rates / (1 - betas[0] ** step)).reshape(-1).contiguous(),
         drawn.contiguous().view(torch.uint8),
         *betas,
