@@ -182,8 +182,7 @@ inline double sum_of_sizes(const float* line, int floats) {
         sums += max(d, -d);
     }
     for (; i < floats; ++i) sum += line[i] < 0.0f ? -line[i] : line[i];
-    for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
-    return sum;
+    return sum + sum_of_lanes(sums);
 }
 
 // The gradient in row y of a tile, where the slopes windowed by mean(d), mean(d^2) (twice it) and mean(y d) are given:
@@ -267,7 +266,7 @@ void loss(const LossTask& task, int64_t begin, int64_t end) {
                     const V covariance = window.sum(2, i) - mean_y * mean_d;  // of y and d
                     const V b1 = mean_x * mean_x + mean_y * mean_y + kC1;
                     const V b2 = 2.0f * (load(target_variance + i) + covariance) + var_d + kC2;  // var(x) = var(y + d)
-                    const V both = 1.0f / (b1 * b2);
+                    const V both = inverse(b1 * b2);
                     const V inverse_b1 = b2 * both, inverse_b2 = b1 * both;
                     const V u = mean_d * mean_d * inverse_b1, v = var_d * inverse_b2;
                     const V p = 1.0f - u, q = 1.0f - v;
@@ -280,8 +279,7 @@ void loss(const LossTask& task, int64_t begin, int64_t end) {
                     store(slope_lines[1] + i, select(inside, outer * q));
                     store(slope_lines[2] + i, select(inside, -outer * v));
                 }
-                if (centre >= tile.y0 && centre < tile.y1)
-                    for (int lane = 0; lane < kLanes; ++lane) sums[1] += sum[lane];
+                if (centre >= tile.y0 && centre < tile.y1) sums[1] += sum_of_lanes(sum);
             }
             if (task.gradient == nullptr) continue;
             slope_window.push(centre_exists ? slope_lines : nullptr, floats);

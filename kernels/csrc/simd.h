@@ -217,6 +217,15 @@ struct KeptLanes {
 constexpr KeptLanes kKeptLanes;
 #endif
 
+// Halves added to each other.
+inline float sum_of_lanes(V v) {
+    float lanes[kLanes];
+    store(lanes, v);
+    for (int half = kLanes / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+    return lanes[0];
+}
+
 // Writes the lanes of `values` where `keep` is set, one after another, and returns how many. The rest of a whole vector from
 // `out` on is overwritten too.
 inline int keep_lanes(Bits values, Mask keep, uint32_t* out) {

@@ -36,7 +36,7 @@ def test_equations_by_hand():
 
 def test_gradients():
     reference, K, maps, *cameras = random_arguments()
-    torch.autograd.gradcheck(
+    assert torch.autograd.gradcheck(
         lambda first, second: feature_sweep(first, K, second, *cameras),
         (reference.requires_grad_(), maps.requires_grad_()),
     )
