@@ -83,9 +83,10 @@ void project_backward(const Gaussians& gaussians, const Camera& cam, int64_t beg
 
         // alpha = opacity compensation exp(-sigma); compensation^2 = determinant_before / determinant
         const V grad_opacity = sums[kV] / opacity;
+        const V inverse_determinant = 1.0f / p.determinant;
         V grad_log_ratio = V{}, inverse_before = V{};
         if (cam.antialiased) {
-            const Mask free = p.determinant_before / p.determinant >= 1e-12f;
+            const Mask free = p.determinant_before * inverse_determinant >= 1e-12f;
             grad_log_ratio = select(free, 0.5f * sums[kV]);
             inverse_before = select(free, 1.0f / p.determinant_before);
         }
@@ -101,8 +102,8 @@ void project_backward(const Gaussians& gaussians, const Camera& cam, int64_t beg
             const V sheared = adjoint1 * inverse_a;  // half1 - slope half0
             const V row1 = e01 * p.half0[k] + e11 * sheared;
             const V row0 = e00 * p.half0[k] + e01 * sheared - p.slope * row1;
-            grad_half0[k] = row0 + 2.0f * grad_log_ratio * (cross0 * inverse_before - adjoint0 / p.determinant);
-            grad_half1[k] = row1 + 2.0f * grad_log_ratio * (cross1 * inverse_before - adjoint1 / p.determinant);
+            grad_half0[k] = row0 + 2.0f * grad_log_ratio * (cross0 * inverse_before - adjoint0 * inverse_determinant);
+            grad_half1[k] = row1 + 2.0f * grad_log_ratio * (cross1 * inverse_before - adjoint1 * inverse_determinant);
         }
         V grad_axis0[3], grad_axis1[3], grad_scale[3];
         for (int k = 0; k < 3; ++k) {
