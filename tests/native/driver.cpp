@@ -12,9 +12,11 @@
 #include <vector>
 
 #include "isa.h"
+#include "adam.h"
 #include "raster.h"
 #include "ssim.h"
 #include "sweep.h"
+#include "warp.h"
 
 using namespace sparse3d;
 
@@ -36,6 +38,11 @@ Floats uniform(size_t count, float low, float high, uint32_t seed) {
 }
 
 // Image and all gradients of a view of many Gaussians, one result after another.
+[[noreturn]] void fail(const std::string& what) {
+    std::fprintf(stderr, "%s\n", what.c_str());
+    std::exit(1);
+}
+
 std::vector<Floats> raster_results(const Isa& isa, int threads) {
     Floats means = uniform(3 * kCount, -1.0f, 1.0f, 1);
     const Floats quats = uniform(4 * kCount, -1.0f, 1.0f, 2), scales = uniform(3 * kCount, 0.005f, 0.1f, 3);
@@ -76,7 +83,7 @@ std::vector<Floats> loss_results(const Isa& isa, int threads) {
 
 std::vector<Floats> sweep_results(const Isa& isa, int threads) {
     const Floats reference = uniform(kPixels, 0.0f, 1.0f, 11), depths = uniform(kPlanes, 1.0f, 3.0f, 12);
-    SourceView source = {{reference.data(), kWidth, kHeight}, {1, 0, 0, 0, 1, 0, 0, 0, 1}, {7.0f, 0.5f, 0.0f}};
+    const SourceView source = {reference.data(), {kWidth, kHeight, {1, 0, 0, 0, 1, 0, 0, 0, 1}, {7.0f, 0.5f, 0.0f}}};
     Floats scores(kPixels * kPlanes), total(kPixels * kPlanes);
     zncc_sweep(isa, {reference.data(), kWidth, kHeight}, {source, source}, depths.data(), kPlanes, 5, 1e-5f, scores.data(), threads);
     AggregateTask prices = {};
@@ -89,19 +96,58 @@ std::vector<Floats> sweep_results(const Isa& isa, int threads) {
     prices.large = 1.0f;
     prices.edge_weight = 10.0f;
     semi_global(isa, prices, 8, total.data(), threads);
-    return {scores, total};
+    const Grey grey = {reference.data(), kWidth, kHeight};
+    Floats by_features(kPixels * kPlanes), by_census(kPixels * kPlanes), alone(kPixels * kPlanes);
+    feature_sweep(isa, grey, 1, {source, source}, depths.data(), kPlanes, by_features.data(), threads);
+    // Not compared between instruction sets: a bit of the census is a comparison, which rounding may decide.
+    census_sweep(isa, grey, {source, source}, depths.data(), kPlanes, by_census.data(), threads);
+    census_sweep(isa, grey, {source, source}, depths.data(), kPlanes, alone.data(), 1);
+    if (by_census != alone) fail("census depends on the number of threads");
+    return {scores, total, by_features};
+}
+
+std::vector<Floats> warp_results(const Isa& isa, int threads) {
+    const Floats image = uniform(3 * kPixels, 0.0f, 1.0f, 13), depth_in = uniform(kPixels, 2.0f, 2.1f, 14);
+    WarpSource photo = {};
+    photo.width = photo.target_width = kWidth;
+    photo.height = photo.target_height = kHeight;
+    photo.image = image.data();
+    photo.depth = depth_in.data();
+    for (int k = 0; k < 3; ++k) photo.turn[4 * k] = 1;
+    photo.shift[0] = 5.0f;
+    photo.focal_x = photo.focal_y = 40.0f;
+    photo.near_plane = 0.01f;
+    photo.steepest = 10.0f;
+    Floats color(3 * kPixels), depth(kPixels), validity(kPixels);
+    WarpTask task = {};
+    task.width = kWidth;
+    task.height = kHeight;
+    task.tolerance = 0.02f;
+    task.color = color.data();
+    task.depth = depth.data();
+    task.validity = validity.data();
+    forward_warp(isa, {photo, photo}, task, threads);
+    return {color, depth, validity};
+}
+
+std::vector<Floats> adam_results(const Isa& isa, int threads) {
+    constexpr int kRows = 5000, kFloats = 48;
+    Floats values = uniform(kRows * kFloats, -1.0f, 1.0f, 15), mean(values.size()), square(values.size());
+    const Floats gradient = uniform(values.size(), -1.0f, 1.0f, 16), rates = uniform(kFloats, 0.1f, 1.0f, 17);
+    std::vector<uint8_t> drawn(kRows);
+    for (int row = 0; row < kRows; ++row) drawn[row] = row % 3 != 0;
+    const AdamTask task = {values.data(), gradient.data(), mean.data(), square.data(), rates.data(), drawn.data(), kFloats,
+                           0.9f, 0.1f, 0.999f, 0.001f, 31.6f, 1e-15f};
+    selective_adam(isa, task, kRows, threads);
+    return {values, mean, square};
 }
 
 std::vector<Floats> all_results(const Isa& isa, int threads) {
     std::vector<Floats> results;
-    for (const auto& part : {raster_results(isa, threads), loss_results(isa, threads), sweep_results(isa, threads)})
+    for (const auto& part : {raster_results(isa, threads), loss_results(isa, threads), sweep_results(isa, threads),
+                             warp_results(isa, threads), adam_results(isa, threads)})
         results.insert(results.end(), part.begin(), part.end());
     return results;
-}
-
-[[noreturn]] void fail(const std::string& what) {
-    std::fprintf(stderr, "%s\n", what.c_str());
-    std::exit(1);
 }
 
 void need_equal(const std::vector<Floats>& got, const std::vector<Floats>& want, const std::string& what) {
