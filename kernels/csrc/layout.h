@@ -14,11 +14,11 @@ constexpr float kLog2AlphaMin = -7.99435344f;  // log2(1/255)
 constexpr float kLog2E = 1.44269504f;
 constexpr float kLn2 = 0.693147181f;
 
-constexpr int kTile = 4;              // pixels on a side of what has a list of its own
-constexpr int kTileShift = 2;  // kTile = 1 << kTileShift
+constexpr int kTileShift = 2;
+constexpr int kTile = 1 << kTileShift;  // pixels on a side of what has a list of its own
 constexpr int kTilePixels = kTile * kTile;
-constexpr int kRegion = 32;           // pixels on a side of what one worker blends at a time, its splats in the L1 or L2 cache
-constexpr int kRegionShift = 5;  // kRegion = 1 << kRegionShift
+constexpr int kRegionShift = 5;
+constexpr int kRegion = 1 << kRegionShift;  // pixels on a side of what one worker blends at a time, its splats in the L1 or L2 cache
 constexpr int kRegionTiles = kRegion / kTile;  // on a side
 constexpr int kTilesInRegion = kRegionTiles * kRegionTiles;
 constexpr int kAhead = 8;        // entries whose alpha is computed side by side; tile lists are filled up to whole ones
@@ -50,7 +50,7 @@ struct Gaussians {
     int sh_degree;     // -1: `colors` are colours
 };
 
-// Where their gradients are added.
+// Where their gradients go.
 struct GaussianGradients {
     float *means, *quats, *scales, *opacities, *colors;
 };
@@ -100,7 +100,6 @@ struct SlotTable {
 // kAhead, the place after the last, where a splat is that draws nothing.
 struct RegionLists {
     uint32_t* entries;
-    float* transmittance;  // of the tile's pixels before each kAhead entries; null where no gradient is wanted
     uint32_t begin[kTilesInRegion + 1];  // into entries
     uint32_t stop[kTilesInRegion];       // end of the entries that the tile needed; written forward, read backward
 };
