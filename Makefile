@@ -6,11 +6,11 @@ SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernels/csrc
 
 .PHONY: demo test check sanitize check-threads check-arm clean
 
-demo: $(VENV)/installed
+demo: $(VENV)/installed $(VENV)/matchers
 	$(BIN)/sparse3d recon examples/photos -o out/demo
 	@echo "Open out/demo/report.html, or walk around: $(BIN)/sparse3d view out/demo"
 
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev $(VENV)/matchers
 	$(BIN)/pytest --cov --cov-report=term
 
 check: $(VENV)/installed-dev
@@ -35,6 +35,11 @@ $(VENV)/installed: $(VENV)/bin/pip $(SOURCES)
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install -c constraints.txt -e '.[dev]'
 	touch $@
+
+# Weights of the learned matchers, once: 118 MB into the user's cache. Without them cameras are found with SIFT alone.
+$(VENV)/matchers: | $(VENV)/installed
+	@if $(BIN)/sparse3d models fetch matchers >/dev/null; then touch $@; \
+	else echo "warning: going on without the learned matchers; the next make tries again"; fi
 
 clean:
 	rm -rf $(VENV) build out

@@ -12,6 +12,7 @@ from sparse3d import __version__
 from sparse3d.cli.console import error
 from sparse3d.cli.doctor import doctor
 from sparse3d.cli.evaluate import evaluate
+from sparse3d.cli.models import app as models
 from sparse3d.cli.recon import recon
 from sparse3d.cli.render import render
 from sparse3d.cli.view import view
@@ -60,6 +61,7 @@ app.command()(recon)
 app.command()(view)
 app.command()(render)
 app.command(name="eval")(evaluate)
+app.add_typer(models, name="models")
 app.command()(doctor)
 
 

@@ -11,6 +11,8 @@ from importlib import metadata
 
 from sparse3d import __version__
 from sparse3d.errors import UserError
+from sparse3d.models import store
+from sparse3d.models.registry import GROUPS
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ def checks() -> list[Check]:
         _try("COLMAP", _pycolmap),
         _try("viewer (viser)", lambda: _version("viser")),
         _try("GPU (CUDA)", _cuda, required=False),
+        _try("learned matchers", _matchers, required=False),
     ]
     extras = (
         ("gsplat", "gsplat", "cuda"),
@@ -94,6 +97,14 @@ def _cuda() -> str:
     if not torch.cuda.is_available():
         raise UserError("none found; the CPU kernels are used")
     return torch.cuda.get_device_name()
+
+
+def _matchers() -> str:
+    names = GROUPS["matchers"]
+    missing = [name for name in names if store.path(name) is None]
+    if missing:
+        raise UserError(f"not here: {', '.join(missing)}. Cameras start at SIFT; sparse3d models fetch matchers")
+    return f"{', '.join(names)} in {store.root()}"
 
 
 def _extra(module: str, extra: str) -> str:

@@ -1,4 +1,4 @@
-"""LPIPS with VGG-16 (Zhang et al. 2018, arXiv:1801.03924), in plain PyTorch, from weight files that the user has."""
+"""LPIPS with VGG-16 (Zhang et al. 2018, arXiv:1801.03924), in plain PyTorch, from weights that the user has fetched."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse3d.errors import UserError
+from sparse3d.models import store
+from sparse3d.models.weights import load_state
 from sparse3d.shapes import check_shapes
 
 _BACKBONE = "vgg16-397923af.pth"  # torchvision's file, as torch.hub caches it
@@ -18,8 +20,8 @@ _SLICES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))  # convolut
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # published with the metric, for images in [-1, 1]
 
 HOW_TO_GET = (
-    f"LPIPS left out: it needs two weight files. Put {_BACKBONE} (torchvision's VGG-16) and vgg.pth (weights/v0.1 of the lpips package) "
-    "into one folder and set SPARSE3D_LPIPS to it"
+    "LPIPS left out: it needs two weight files. Get them with: sparse3d models fetch lpips. Or set SPARSE3D_LPIPS to a folder "
+    f"with {_BACKBONE} (torchvision's VGG-16) and vgg.pth (weights/v0.1 of the lpips package)"
 )
 
 
@@ -45,14 +47,18 @@ class Lpips:
 
     @classmethod
     def find(cls) -> Lpips | None:
-        """The network from SPARSE3D_LPIPS, else from torch.hub's cache; None unless both files are there."""
-        folders = [Path(os.environ["SPARSE3D_LPIPS"])] if "SPARSE3D_LPIPS" in os.environ else []
-        folders.append(Path(torch.hub.get_dir()) / "checkpoints")
-        backbone = next((folder / _BACKBONE for folder in folders if (folder / _BACKBONE).is_file()), None)
-        heads = next((folder / "vgg.pth" for folder in folders if (folder / "vgg.pth").is_file()), None)
-        if backbone is None or heads is None:
+        """The network from SPARSE3D_LPIPS, else from the fetched weights, VGG-16 also from torch.hub's cache; None without both."""
+        chosen = os.environ.get("SPARSE3D_LPIPS")
+        backbones = [store.path("vgg16"), Path(torch.hub.get_dir()) / "checkpoints" / _BACKBONE]
+        heads = [store.path("lpips-vgg")]
+        if chosen:
+            backbones.insert(0, Path(chosen) / _BACKBONE)
+            heads.insert(0, Path(chosen) / "vgg.pth")
+        backbone = next((file for file in backbones if file and file.is_file()), None)
+        head = next((file for file in heads if file and file.is_file()), None)
+        if backbone is None or head is None:
             return None
-        return cls(torch.load(backbone, weights_only=True), torch.load(heads, weights_only=True))
+        return cls(load_state(backbone), load_state(head))
 
     def __call__(self, image: Tensor, target: Tensor) -> float:
         """Distance of two images, (3, H, W) in [0, 1], each side at least 16 px."""

@@ -161,6 +161,7 @@ def test_lpips_follows_its_definition(tmp_path, monkeypatch):
 
 def test_lpips_is_absent_without_weights_and_says_what_a_wrong_file_lacks(tmp_path, monkeypatch):
     monkeypatch.setenv("SPARSE3D_LPIPS", str(tmp_path))
+    monkeypatch.setenv("SPARSE3D_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     assert Lpips.find() is None
     with pytest.raises(UserError, match="features.0.weight"):
