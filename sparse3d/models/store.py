@@ -205,8 +205,8 @@ def staging(what: str, *, keep: bool = False) -> Iterator[Path]:
 
     Args:
         what: Its name; another process that asks for the same one waits.
-        keep: Leave what an earlier run left, and leave it for a later one: a download that can be resumed. Otherwise the
-            folder starts empty and is removed.
+        keep: Leave what an earlier run left, and leave it for a later one: a download of several files that goes on. Otherwise
+            the folder starts empty and is removed.
     """
     with locked(what):
         made = downloads() / what
@@ -221,7 +221,7 @@ def staging(what: str, *, keep: bool = False) -> Iterator[Path]:
 
 
 def sweep() -> None:
-    """Removes what killed runs left in `downloads()`, except downloads that can be resumed (`hub-...`)."""
+    """Removes what killed runs left in `downloads()`, except downloads that go on (`hub-...`)."""
     from filelock import FileLock, Timeout
 
     for left in downloads().iterdir():

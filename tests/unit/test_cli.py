@@ -25,7 +25,7 @@ def test_version_and_commands():
     runner = CliRunner()
     assert runner.invoke(app, ["--version"]).output.strip() == f"sparse3d {__version__}"
     listed = runner.invoke(app, ["--help"]).output
-    assert all(name in listed for name in ("recon", "view", "render", "eval", "doctor"))
+    assert all(name in listed for name in ("recon", "view", "render", "eval", "models", "doctor"))
 
 
 def test_doctor_finds_this_machine_fit():
