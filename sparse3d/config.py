@@ -36,12 +36,15 @@ class PoseConfig:
 
     max_size: int = 1600  # longer side of the images that features are found in, pixels
     max_features: int = 8192  # SIFT features per photo
+    learned_features: int = 1024  # learned features per photo
     peak_threshold: float = 0.004  # SIFT detection threshold; lower finds more, weaker features
     shared_camera: bool = True  # photos of one size and EXIF focal length share their intrinsics
-    min_inliers: int = 15  # verified matches a pair of photos needs to count
-    init_inliers: int = 30  # verified matches the first pair needs
+    min_inliers: int = 20  # verified matches a pair of photos needs to count
+    min_ratio: float = 0.25  # share of its matches that a pair needs to agree on one geometry
+    min_sure: float = 30.0  # sum of the scores (0 to 1 each) of the matches that hold two groups of photos together
+    min_held: float = 0.2  # their share of all matches between the two groups
     init_angle_deg: float = 2.0  # triangulation angle the first pair needs
-    resection_inliers: int = 15  # 2D-3D matches a photo needs to be placed
+    resection_inliers: int = 20  # 2D-3D matches a photo needs to be placed
     max_focal_ratio: float = 3.0  # focal length is kept within [1/this, this] times the longer side
 
 
@@ -125,9 +128,12 @@ _RANGES: dict[str, _Range] = {
     "photos.frames": _Range(2),
     "pose.max_size": _Range(64),
     "pose.max_features": _Range(64),
+    "pose.learned_features": _Range(64),
     "pose.peak_threshold": _POSITIVE,
     "pose.min_inliers": _COUNT,
-    "pose.init_inliers": _COUNT,
+    "pose.min_ratio": _SHARE,
+    "pose.min_sure": _NOT_NEGATIVE,
+    "pose.min_held": _SHARE,
     "pose.init_angle_deg": _Range(0, 180, high_is_in=False),
     "pose.resection_inliers": _COUNT,
     "pose.max_focal_ratio": _Range(1),

@@ -1,0 +1,49 @@
+"""First cameras: which photos share one, and where its focal length starts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sparse3d.io._pycolmap import pycolmap
+from sparse3d.types import Photo
+
+STARTS = (0.85, 1.3, 0.6)  # times the longer side, tried in turn where no photo says its focal length
+RADIAL_FROM = 5  # photos of one camera from which a distortion term is stable
+
+
+def camera_groups(photos: Sequence[Photo], shared: bool) -> list[list[int]]:
+    """Indices of photos that share one camera: same size and same EXIF focal length; or each alone."""
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for index, photo in enumerate(photos):
+        key = (tuple(photo.image.shape), photo.focal_known, round(float(photo.K[0, 0]), 1)) if shared else index
+        groups[key].append(index)
+    return list(groups.values())
+
+
+def first_cameras(photos: Sequence[Photo], shared: bool, start: float) -> list[Any]:
+    """One pycolmap camera for each photo; photos of a group have the same one.
+
+    Args:
+        photos: Their sizes and EXIF focal lengths.
+        shared: Photos alike share a camera.
+        start: Focal length over longer side, for photos that do not say theirs.
+    """
+    cameras: list[Any] = [None] * len(photos)
+    for number, members in enumerate(camera_groups(photos, shared), start=1):
+        photo = photos[members[0]]
+        height, width = photo.image.shape[1:]
+        focal = float(photo.K[0, 0]) if photo.focal_known else start * max(height, width)
+        radial = [0.0] if len(members) >= RADIAL_FROM else []
+        camera = pycolmap().Camera(
+            camera_id=number,
+            model="SIMPLE_RADIAL" if radial else "SIMPLE_PINHOLE",
+            width=width,
+            height=height,
+            params=[focal, float(photo.K[0, 2]), float(photo.K[1, 2]), *radial],
+        )
+        camera.has_prior_focal_length = photo.focal_known
+        for index in members:
+            cameras[index] = camera
+    return cameras
