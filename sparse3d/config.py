@@ -28,6 +28,7 @@ class PhotosConfig:
 
     max_size: int = 1008  # longer side of the working images, pixels
     frames: int = 12  # frames taken from a video
+    intrinsics: str = ""  # fx,fy,cx,cy or fx,cx,cy or fx, pixels of the files; empty: by EXIF, or a guess
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class PoseConfig:
     max_size: int = 1600  # longer side of the images that features are found in, pixels
     max_features: int = 8192  # SIFT features per photo
     peak_threshold: float = 0.004  # SIFT detection threshold; lower finds more, weaker features
-    shared_camera: bool = True  # photos of one size and EXIF focal length share their intrinsics
+    shared_camera: bool = True  # photos of one size, camera and EXIF focal length share their intrinsics
     min_inliers: int = 15  # verified matches a pair of photos needs to count
     init_inliers: int = 30  # verified matches the first pair needs
     init_angle_deg: float = 2.0  # triangulation angle the first pair needs

@@ -19,6 +19,7 @@ from sparse3d.errors import UserError
 from sparse3d.init.initialize import initialize
 from sparse3d.io.colmap import find_model
 from sparse3d.io.images import write_depth
+from sparse3d.io.intrinsics import parse_intrinsics
 from sparse3d.io.photos import find_photos, load_photos
 from sparse3d.io.ply import read_gaussians, write_gaussians
 from sparse3d.io.publish import publish_cameras, publish_gaussians
@@ -90,6 +91,13 @@ def recon(
             f"recon needs at least 2 photos of one scene, found 1: {paths[0].name}. Add photos that overlap it by half or more; a "
             f"scene from a single photo is the job of `sparse3d hallucinate --single {paths[0].name}`, which this version does not have yet"
         )
+    if config.photos.intrinsics:
+        parse_intrinsics(config.photos.intrinsics)
+        if poses is not None:
+            raise UserError(
+                f"--intrinsics {config.photos.intrinsics} and --poses {poses} both say how the photos were taken: the cameras of "
+                "--poses have their own intrinsics. Leave out one of the two"
+            )
     rasterizer(config.renderer)  # a renderer that cannot run should be known before the long stages
     scene = SceneFolder.create(output)
     log = _Log(report)
@@ -157,7 +165,8 @@ def _load(paths: Sequence[Path], folder: Path, config: Config, strict: bool, log
     if _is_video(paths):
         paths = extract_frames(paths[0], config.photos.frames, folder)
     size = max(config.pose.max_size, config.photos.max_size)
-    photos = load_photos(paths, size, strict=strict, warn=progress.warning)
+    given = parse_intrinsics(config.photos.intrinsics) if config.photos.intrinsics else None
+    photos = load_photos(paths, size, strict=strict, intrinsics=given, warn=progress.warning)
     if len(photos) < 2:
         raise UserError(
             f"only {len(photos)} of {len(paths)} files could be read as a photo, needed 2 or more. See the warnings above"

@@ -34,7 +34,7 @@ HEIGHT, WIDTH = 60, 80
 
 
 def photo(name: str, height: int = HEIGHT, width: int = WIDTH, mask: Tensor | None = None) -> Photo:
-    return Photo(name, torch.rand(3, height, width), torch.eye(3), False, name, mask)
+    return Photo(name, torch.rand(3, height, width), torch.eye(3), "default", name, mask)
 
 
 def posed(names: Sequence[str]) -> PosedViews:
@@ -319,7 +319,7 @@ def test_distorted_model_gives_undistorted_views(tmp_path: Path) -> None:
     u, v = scale * (90 * x + 41), scale * (92 * y + 29)
     rows, columns = torch.meshgrid(torch.arange(HEIGHT * scale) + 0.5, torch.arange(WIDTH * scale) + 0.5, indexing="ij")
     spot = torch.exp(-((columns - u) ** 2 + (rows - v) ** 2) / 32)
-    photos = [Photo(name, spot.expand(3, -1, -1), torch.eye(3), False, name) for name in ("a.png", "b.png")]
+    photos = [Photo(name, spot.expand(3, -1, -1), torch.eye(3), "default", name) for name in ("a.png", "b.png")]
     view = load_known(tmp_path, photos, warn=no_warning).views[0]
     weights = view.image[0]
     found = torch.stack([(columns * weights).sum(), (rows * weights).sum()]) / weights.sum()
