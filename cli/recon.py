@@ -24,7 +24,9 @@ def recon(
     poses: Annotated[
         Path | None,
         typer.Option(
-            help="Known cameras: a COLMAP model folder, a transforms.json or a scene folder.", show_default=False
+            help="Known cameras: a COLMAP model folder, a transforms.json, a scene folder, cameras.xml of Metashape, a .csv or "
+            "folder of .xmp of RealityCapture, a folder of Polycam, Record3D or 3D Scanner App.",
+            show_default=False,
         ),
     ] = None,
     intrinsics: Annotated[

@@ -17,7 +17,7 @@ from sparse3d import __version__
 from sparse3d.config import Config, as_dict
 from sparse3d.errors import UserError
 from sparse3d.init.initialize import initialize
-from sparse3d.io.colmap import find_model
+from sparse3d.io.cameras import camera_files
 from sparse3d.io.images import write_depth
 from sparse3d.io.intrinsics import parse_intrinsics
 from sparse3d.io.photos import find_photos, load_photos
@@ -74,7 +74,7 @@ def recon(
         inputs: A folder, photos, or one video.
         output: The scene folder; an earlier run of the same inputs and settings is continued.
         config: All settings.
-        poses: Known cameras: a COLMAP model, a transforms.json or a scene folder.
+        poses: Known cameras: a file or folder that `io.cameras` reads, or a scene folder.
         holdout: Keep every so-manieth photo out of initialization and optimization, and measure on it. 0: none.
         strict: Stop at an unreadable photo or a missing camera instead of going on without it.
         report: Told everything that happens.
@@ -214,20 +214,9 @@ def _identity(path: Path) -> dict[str, Any]:
 
 def _cameras_hash(known: Path) -> str:
     """Of the files that say where the cameras are, so that an edited one is noticed."""
-    if not known.exists():
-        raise UserError(
-            f"--poses {known}: no such file or folder. Give a COLMAP model folder, a transforms.json or a scene folder"
-        )
     if (known / MANIFEST).is_file():
         return content_hash(SceneFolder.open(known).facts(POSE[0]).get("key"))
-    model = find_model(known)
-    if known.is_file():
-        files = [known]
-    elif model is not None:
-        files = [model / f"{part}{suffix}" for part in ("cameras", "images", "points3D") for suffix in (".bin", ".txt")]
-    else:
-        files = [known / "transforms.json"]
-    return content_hash([(file.name, file_hash(file)) for file in files if file.is_file()])
+    return content_hash([(file.name, file_hash(file)) for file in camera_files(known)])
 
 
 def _init_stage(
