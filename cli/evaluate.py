@@ -19,9 +19,7 @@ def evaluate(
     ] = None,
     poses: Annotated[
         Path | None,
-        typer.Option(
-            help="Their cameras in the scene's frame: a COLMAP model or a transforms.json.", show_default=False
-        ),
+        typer.Option(help="Their cameras in the scene's frame, as for recon --poses.", show_default=False),
     ] = None,
     output: Annotated[
         Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,17 @@ def recon(
     poses: Annotated[
         Path | None,
         typer.Option(
-            help="Known cameras: a COLMAP model folder, a transforms.json or a scene folder.", show_default=False
+            help="Known cameras: a COLMAP model folder, a transforms.json, a scene folder, cameras.xml of Metashape, a .csv or "
+            "folder of .xmp of RealityCapture, a folder of Polycam, Record3D or 3D Scanner App.",
+            show_default=False,
+        ),
+    ] = None,
+    intrinsics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FX,FY,CX,CY",
+            help="Intrinsics of all photos, pixels of the files; also FX or FX,CX,CY.",
+            show_default=False,
         ),
     ] = None,
     max_size: Annotated[
@@ -52,6 +63,8 @@ def recon(
 
     flags = {"photos.max_size": max_size, "photos.frames": frames, "seed": seed}
     assignments = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    if intrinsics is not None:
+        assignments.append(f"photos.intrinsics={dumps(intrinsics)}")  # in quotes, or YAML would read a number or a list
     if renderer != "auto":
         assignments.append(f"renderer={renderer}")
     config = load_config(preset, [*(settings or []), *assignments])

@@ -28,6 +28,7 @@ class PhotosConfig:
 
     max_size: int = 1008  # longer side of the working images, pixels
     frames: int = 12  # frames taken from a video
+    intrinsics: str = ""  # fx,fy,cx,cy or fx,cx,cy or fx, pixels of the files; empty: by EXIF, or a guess
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class PoseConfig:
     max_features: int = 8192  # SIFT features per photo
     learned_features: int = 1024  # learned features per photo
     peak_threshold: float = 0.004  # SIFT detection threshold; lower finds more, weaker features
-    shared_camera: bool = True  # photos of one size and EXIF focal length share their intrinsics
+    shared_camera: bool = True  # photos of one size, camera and EXIF focal length share their intrinsics
     min_inliers: int = 20  # verified matches a pair of photos needs to count
     min_ratio: float = 0.25  # share of its matches that a pair needs to agree on one geometry
     min_sure: float = 30.0  # sum of the scores (0 to 1 each) of the matches that hold two groups of photos together

@@ -58,7 +58,8 @@ def evaluate(
                 f"-o {output} is the folder of the photos, which renders of the same name would replace. Choose another "
                 "folder with -o"
             )
-        views = load_known(poses, load_photos(files, _NO_LIMIT, warn=warn), minimum=1, warn=warn).views
+        loaded_photos = load_photos(files, _NO_LIMIT, warn=warn)
+        views = load_known(poses, loaded_photos, minimum=1, same_frame=True, warn=warn).views
     else:
         names = set(loaded.folder.manifest().get("held_out", []))
         views = tuple(view for view in loaded.posed.views if view.name in names)

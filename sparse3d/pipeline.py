@@ -17,8 +17,9 @@ from sparse3d import __version__
 from sparse3d.config import Config, as_dict
 from sparse3d.errors import UserError
 from sparse3d.init.initialize import initialize
-from sparse3d.io.colmap import find_model
+from sparse3d.io.cameras import camera_files
 from sparse3d.io.images import write_depth
+from sparse3d.io.intrinsics import parse_intrinsics
 from sparse3d.io.photos import find_photos, load_photos
 from sparse3d.io.ply import read_gaussians, write_gaussians
 from sparse3d.io.publish import publish_cameras, publish_gaussians
@@ -73,7 +74,7 @@ def recon(
         inputs: A folder, photos, or one video.
         output: The scene folder; an earlier run of the same inputs and settings is continued.
         config: All settings.
-        poses: Known cameras: a COLMAP model, a transforms.json or a scene folder.
+        poses: Known cameras: a file or folder that `io.cameras` reads, or a scene folder.
         holdout: Keep every so-manieth photo out of initialization and optimization, and measure on it. 0: none.
         strict: Stop at an unreadable photo or a missing camera instead of going on without it.
         report: Told everything that happens.
@@ -90,6 +91,13 @@ def recon(
             f"recon needs at least 2 photos of one scene, found 1: {paths[0].name}. Add photos that overlap it by half or more; a "
             f"scene from a single photo is the job of `sparse3d hallucinate --single {paths[0].name}`, which this version does not have yet"
         )
+    if config.photos.intrinsics:
+        parse_intrinsics(config.photos.intrinsics)
+        if poses is not None:
+            raise UserError(
+                f"--intrinsics {config.photos.intrinsics} and --poses {poses} both say how the photos were taken: the cameras of "
+                "--poses have their own intrinsics. Leave out one of the two"
+            )
     rasterizer(config.renderer)  # a renderer that cannot run should be known before the long stages
     scene = SceneFolder.create(output)
     log = _Log(report)
@@ -157,7 +165,8 @@ def _load(paths: Sequence[Path], folder: Path, config: Config, strict: bool, log
     if _is_video(paths):
         paths = extract_frames(paths[0], config.photos.frames, folder)
     size = max(config.pose.max_size, config.photos.max_size)
-    photos = load_photos(paths, size, strict=strict, warn=progress.warning)
+    given = parse_intrinsics(config.photos.intrinsics) if config.photos.intrinsics else None
+    photos = load_photos(paths, size, strict=strict, intrinsics=given, warn=progress.warning)
     if len(photos) < 2:
         raise UserError(
             f"only {len(photos)} of {len(paths)} files could be read as a photo, needed 2 or more. See the warnings above"
@@ -205,20 +214,9 @@ def _identity(path: Path) -> dict[str, Any]:
 
 def _cameras_hash(known: Path) -> str:
     """Of the files that say where the cameras are, so that an edited one is noticed."""
-    if not known.exists():
-        raise UserError(
-            f"--poses {known}: no such file or folder. Give a COLMAP model folder, a transforms.json or a scene folder"
-        )
     if (known / MANIFEST).is_file():
         return content_hash(SceneFolder.open(known).facts(POSE[0]).get("key"))
-    model = find_model(known)
-    if known.is_file():
-        files = [known]
-    elif model is not None:
-        files = [model / f"{part}{suffix}" for part in ("cameras", "images", "points3D") for suffix in (".bin", ".txt")]
-    else:
-        files = [known / "transforms.json"]
-    return content_hash([(file.name, file_hash(file)) for file in files if file.is_file()])
+    return content_hash([(file.name, file_hash(file)) for file in camera_files(known)])
 
 
 def _init_stage(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -51,15 +52,22 @@ class Photo:
     name: str  # unique in its set; the file's name, or its path below the folder
     image: Tensor  # (3, H, W) float32, sRGB in [0, 1]
     K: Tensor  # (3, 3) first guess of the intrinsics, pixels of `image`
-    focal_known: bool  # True when the focal length was read from EXIF, False when it is the stated default
+    intrinsics: Literal["default", "exif", "given"]  # of K: a guess, the focal length is EXIF's, or all of it is known
     sha256: str  # of the file's bytes, hexadecimal
     mask: Tensor | None = None  # (H, W) bool, True where the photo counts (its alpha channel)
     path: Path | None = None  # the file, for messages
+    camera: str = ""  # make and model by EXIF
+    original: tuple[int, int] | None = None  # height and width of the file, upright; None: those of `image`
 
     def __post_init__(self) -> None:
         check_shapes(image=(self.image, "3 H W"), K=(self.K, "3 3"))
         if self.mask is not None:
             check_shapes(image=(self.image, "3 H W"), mask=(self.mask, "H W"))
+
+    @property
+    def full_size(self) -> tuple[int, int]:
+        """Height and width of the file, upright, before it was made smaller: the pixels that other programs count in."""
+        return self.original or (self.image.shape[1], self.image.shape[2])
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ class Exif:
     focal_mm: float | None = None  # FocalLength
     pixels_per_mm: float | None = None  # FocalPlaneXResolution, in pixels of the photo as taken
     longer_px: float | None = None  # longer side of the photo as taken (PixelXDimension, PixelYDimension)
-    camera: str = ""  # make and model
+    make: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,13 +212,14 @@ def _exif(picture: Image.Image) -> Exif:
     mm_per_unit = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}.get(lens.get(ExifTags.Base.FocalPlaneResolutionUnit, 2))
     resolution = _positive(lens.get(ExifTags.Base.FocalPlaneXResolution))
     sides = [_positive(lens.get(tag)) or 0.0 for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)]
-    names = (tags.get(ExifTags.Base.Make), tags.get(ExifTags.Base.Model))
+    make, model = (str(tags.get(tag) or "").strip("\0 ") for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
     return Exif(
         focal_35mm=_positive(lens.get(ExifTags.Base.FocalLengthIn35mmFilm)),
         focal_mm=_positive(lens.get(ExifTags.Base.FocalLength)),
         pixels_per_mm=resolution / mm_per_unit if resolution and mm_per_unit else None,
         longer_px=max(sides) or None,
-        camera=" ".join(str(name).strip("\0 ") for name in names if name),
+        make=make,
+        model=model,
     )
 
 

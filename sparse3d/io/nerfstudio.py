@@ -17,12 +17,12 @@ from torch import Tensor
 
 from sparse3d.errors import UserError
 from sparse3d.io._atomic import replacing
+from sparse3d.io._fields import GL_TO_CV, json_object, number, numbers, read_text, rigid
 from sparse3d.io.images import IMAGE_SUFFIXES, read_image
 from sparse3d.io.lens import Lens
 from sparse3d.types import Cameras, View
 
 _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE")
-_FLIP = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)  # OpenGL <-> OpenCV, on the camera's side
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,10 @@ def read_transforms(path: Path, sizes: Mapping[str, tuple[int, int]] | None = No
     """The frames of a transforms.json, with their intrinsics, in the file's order.
 
     Intrinsics (fl_x fl_y cx cy w h k1 k2 k3 k4 p1 p2, or camera_angle_x) stand in the frame or for all frames; a
-    missing fl_y equals fl_x and a missing principal point is the centre. Distortion becomes COLMAP's OPENCV (with k3:
-    FULL_OPENCV); camera_model OPENCV_FISHEYE stays that.
+    missing fl_y equals fl_x and a missing principal point is the centre. Distortion becomes COLMAP's OPENCV (with k3
+    or k4: FULL_OPENCV); camera_model OPENCV_FISHEYE (instant-ngp: is_fisheye) stays that, and FISHEYE624 becomes
+    RAD_TAN_THIN_PRISM_FISHEYE. What is about the scene's box or the picking of frames (aabb_scale, scale, offset,
+    applied_transform, sharpness) changes no camera and is passed over.
 
     Args:
         path: The file; image paths in it are relative to its folder, a missing suffix is looked up there.
@@ -68,10 +70,10 @@ def read_transforms(path: Path, sizes: Mapping[str, tuple[int, int]] | None = No
         if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
             raise UserError(f"{where} has no 'file_path'")
         where += f" ({entry['file_path']})"
-        image = _image_path(path.parent / entry["file_path"])
+        image = _image_path(path.parent / entry["file_path"].replace("\\", "/"))
         if "transform_matrix" not in entry:
             raise UserError(f"{where} has no 'transform_matrix'")
-        c2w = _c2w(entry["transform_matrix"], f"{where}: 'transform_matrix'")
+        c2w = rigid(entry["transform_matrix"], f"{where}: 'transform_matrix'") * GL_TO_CV
         lens = _lens({**meta, **entry}, image, sizes or {}, where)
         frames.append(Frame(image.name, image, lens, c2w, bool(entry.get("generated", False))))
     return frames
@@ -93,7 +95,7 @@ def write_transforms(path: Path, views: Sequence[View], file_paths: Sequence[str
         K = view.K.double().tolist()
         frame: dict[str, Any] = {"file_path": file_path, "w": view.width, "h": view.height}
         frame |= {"fl_x": K[0][0], "fl_y": K[1][1], "cx": K[0][2], "cy": K[1][2]}
-        frame["transform_matrix"] = (view.c2w.double().cpu() * _FLIP + 0.0).tolist()  # + 0.0 makes -0.0 a 0.0
+        frame["transform_matrix"] = (view.c2w.double().cpu() * GL_TO_CV + 0.0).tolist()  # + 0.0 makes -0.0 a 0.0
         frames.append(frame | ({"generated": True} if view.generated else {}))
     with replacing(path) as temporary:
         temporary.write_text(json.dumps({"camera_model": "PINHOLE", "frames": frames}, indent=1), encoding="utf-8")
@@ -123,110 +125,94 @@ def read_camera_path(path: Path) -> CameraPath:
     entries = meta.get("camera_path")
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: has no 'camera_path'; save the path in nerfstudio's or sparse3d's viewer")
-    height, width = (round(_number(meta, key, str(path), at_least=1)) for key in ("render_height", "render_width"))
+    height, width = (round(number(meta, key, str(path), at_least=1)) for key in ("render_height", "render_width"))
     c2w, K = [], []
     for i, entry in enumerate(entries):
         where = f"{path}: camera {i} of camera_path"
         if not isinstance(entry, dict) or "camera_to_world" not in entry:
             raise UserError(f"{where} has no 'camera_to_world'")
-        c2w.append(_c2w(entry["camera_to_world"], f"{where}: 'camera_to_world'"))
-        fov_deg = _number(entry, "fov", where)
+        c2w.append(rigid(entry["camera_to_world"], f"{where}: 'camera_to_world'") * GL_TO_CV)
+        fov_deg = number(entry, "fov", where)
         if not 0 < fov_deg < 180:
             raise UserError(f"{where}: 'fov' is {fov_deg} degrees, needed between 0 and 180")
         f = height / 2 / math.tan(math.radians(fov_deg) / 2)
         K.append([[f, 0.0, width / 2], [0.0, f, height / 2], [0.0, 0.0, 1.0]])
     if "fps" in meta:
-        fps = _number(meta, "fps", str(path))
+        fps = number(meta, "fps", str(path))
     else:
-        fps = len(entries) / _number(meta, "seconds", str(path)) if meta.get("seconds") else 24.0
+        fps = len(entries) / number(meta, "seconds", str(path)) if meta.get("seconds") else 24.0
     if fps <= 0:
         raise UserError(f"{path}: the path plays at {fps} frames a second, needed more than 0")
     return CameraPath(Cameras(torch.stack(c2w).float(), torch.tensor(K), height, width), fps)
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise UserError(f"{path}: is not JSON: {error}") from error
-    if not isinstance(meta, dict):
-        raise UserError(f"{path}: holds a {type(meta).__name__}, needed an object with keys")
-    return meta
+    return json_object(read_text(path), str(path))
 
 
 def _image_path(path: Path) -> Path:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return path
-    candidates = [path.with_name(path.name + suffix) for suffix in (".png", ".jpg", ".jpeg")]
+    candidates = [path.with_name(path.name + suffix) for suffix in (".png", ".jpg", ".jpeg", ".PNG", ".JPG")]
     return next((candidate for candidate in candidates if candidate.is_file()), path)
-
-
-def _number(keys: Mapping[str, Any], key: str, where: str, at_least: float | None = None) -> float:
-    if key not in keys:
-        raise UserError(f"{where} has no {key!r}")
-    value = keys[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise UserError(f"{where}: {key!r} is {value!r}, needed a number")
-    if at_least is not None and value < at_least:
-        raise UserError(f"{where}: {key!r} is {value}, needed at least {at_least}")
-    return float(value)
-
-
-def _c2w(matrix: Any, where: str) -> Tensor:
-    """(4, 4) float64 in OpenCV axes, of 3x4 or 4x4 numbers in OpenGL axes, flat or in rows."""
-    try:
-        flat = torch.tensor(matrix, dtype=torch.float64).flatten()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{where} is not a matrix of numbers: {error}") from error
-    if flat.numel() not in (12, 16) or not torch.isfinite(flat).all():
-        raise UserError(f"{where} has {flat.numel()} numbers, needed 16 finite ones (4x4, row by row)")
-    last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
-    c2w = torch.cat([flat[:12], last]).reshape(4, 4)
-    rotation = c2w[:3, :3]
-    skew = (rotation.T @ rotation - torch.eye(3, dtype=torch.float64)).abs().max().item()
-    if skew > 1e-3 or torch.linalg.det(rotation) < 0 or (flat[12:] != last[: flat.numel() - 12]).any():
-        raise UserError(f"{where} is not a rotation and a translation (it scales, shears or mirrors)")
-    return c2w * _FLIP
 
 
 def _lens(keys: Mapping[str, Any], image: Path, sizes: Mapping[str, tuple[int, int]], where: str) -> Lens:
     model = keys.get("camera_model", "OPENCV")
-    if model not in (*_PERSPECTIVE, "OPENCV_FISHEYE"):
-        raise UserError(f"{where}: camera_model {model!r} is not read; use PINHOLE, OPENCV or OPENCV_FISHEYE")
+    if keys.get("is_fisheye"):  # instant-ngp's word for it
+        model = "OPENCV_FISHEYE"
+    if model not in (*_PERSPECTIVE, "OPENCV_FISHEYE", "FISHEYE624"):
+        raise UserError(
+            f"{where}: camera_model {model!r} is not read; sparse3d needs perspective or fisheye photos: PINHOLE, OPENCV, "
+            "OPENCV_FISHEYE or FISHEYE624"
+        )
     height, width = _size(keys, image, sizes, where)
+    fx, fy = _focal(keys, height, width, where)
+    cx = number(keys, "cx", where) if "cx" in keys else width / 2
+    cy = number(keys, "cy", where) if "cy" in keys else height / 2
+    pinhole = (fx, fy, cx, cy)
+    if model == "FISHEYE624":  # k0 ... k5 p0 p1 s0 ... s3, in Project Aria's order and COLMAP's
+        if "distortion_params" not in keys:
+            raise UserError(f"{where} has no 'distortion_params'; FISHEYE624 needs its 12")
+        aria = numbers(keys["distortion_params"], (12,), f"{where}: 'distortion_params'")
+        return Lens("RAD_TAN_THIN_PRISM_FISHEYE", (*pinhole, *aria), height, width)
+    names = ("k1", "k2", "k3", "k4", "p1", "p2")
+    if "distortion_params" in keys:
+        k1, k2, k3, k4, p1, p2 = numbers(keys["distortion_params"], (6,), f"{where}: 'distortion_params'")
+    else:
+        k1, k2, k3, k4, p1, p2 = (number(keys, name, where) if name in keys else 0.0 for name in names)
+    if model == "OPENCV_FISHEYE":  # nerfstudio and instant-ngp leave p1 and p2 out of it
+        return Lens.fisheye(pinhole, (k1, k2, k3, k4), (0.0, 0.0), height, width)
+    if model in ("SIMPLE_PINHOLE", "PINHOLE"):
+        return Lens("PINHOLE", pinhole, height, width)
+    try:
+        return Lens.perspective(pinhole, (k1, k2, k3, k4), (p1, p2), height, width)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _focal(keys: Mapping[str, Any], height: int, width: int, where: str) -> tuple[float, float]:
+    """Focal lengths in pixels: fl_x, else the angle of view in radians (camera_angle_x) or degrees (x_fov)."""
     if "fl_x" in keys:
-        fx = _number(keys, "fl_x", where)
-        fy = _number(keys, "fl_y", where) if "fl_y" in keys else fx
+        fx = number(keys, "fl_x", where)
+        fy = number(keys, "fl_y", where) if "fl_y" in keys else fx
     elif "camera_angle_x" in keys:
-        fx = width / 2 / math.tan(_number(keys, "camera_angle_x", where) / 2)
-        fy = height / 2 / math.tan(_number(keys, "camera_angle_y", where) / 2) if "camera_angle_y" in keys else fx
+        fx = width / 2 / math.tan(number(keys, "camera_angle_x", where) / 2)
+        fy = height / 2 / math.tan(number(keys, "camera_angle_y", where) / 2) if "camera_angle_y" in keys else fx
+    elif "x_fov" in keys:
+        fx = width / 2 / math.tan(math.radians(number(keys, "x_fov", where)) / 2)
+        fy = height / 2 / math.tan(math.radians(number(keys, "y_fov", where)) / 2) if "y_fov" in keys else fx
     else:
         raise UserError(f"{where} has no 'fl_x', and the file has neither that nor 'camera_angle_x' for all frames")
     if not (fx > 0 and fy > 0):
         raise UserError(f"{where}: the focal length is {fx} x {fy} pixels, needed more than 0")
-    cx = _number(keys, "cx", where) if "cx" in keys else width / 2
-    cy = _number(keys, "cy", where) if "cy" in keys else height / 2
-    k1, k2, k3, k4, p1, p2 = (
-        _number(keys, name, where) if name in keys else 0.0 for name in ("k1", "k2", "k3", "k4", "p1", "p2")
-    )
-    pinhole = (fx, fy, cx, cy)
-    if model == "OPENCV_FISHEYE":
-        return Lens("OPENCV_FISHEYE", (*pinhole, k1, k2, k3, k4), height, width)
-    if model in ("SIMPLE_PINHOLE", "PINHOLE") or not any((k1, k2, k3, k4, p1, p2)):
-        return Lens("PINHOLE", pinhole, height, width)
-    if k4:
-        raise UserError(f"{where}: 'k4' is {k4}; it is read for camera_model OPENCV_FISHEYE only")
-    if k3:
-        return Lens("FULL_OPENCV", (*pinhole, k1, k2, p1, p2, k3, 0.0, 0.0, 0.0), height, width)
-    return Lens("OPENCV", (*pinhole, k1, k2, p1, p2), height, width)
+    return fx, fy
 
 
 def _size(keys: Mapping[str, Any], image: Path, sizes: Mapping[str, tuple[int, int]], where: str) -> tuple[int, int]:
     """Height and width: what the file says, else of the image it names, else of the photo with that name."""
     if "w" in keys or "h" in keys:
-        return round(_number(keys, "h", where, at_least=1)), round(_number(keys, "w", where, at_least=1))
+        return round(number(keys, "h", where, at_least=1)), round(number(keys, "w", where, at_least=1))
     if image.is_file():
         height, width = read_image(image).image.shape[1:]
         return height, width

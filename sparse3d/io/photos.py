@@ -7,12 +7,15 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from sparse3d.errors import UserError, did_you_mean
 from sparse3d.geometry import fitted_size, resize_image, resize_mask
 from sparse3d.io.images import IMAGE_SUFFIXES, DecodedImage, Exif, UnreadableImage, decode_image
+from sparse3d.io.intrinsics import Intrinsics, with_intrinsics
+from sparse3d.io.sensors import focal_by_sensor
 from sparse3d.io.video import VIDEO_SUFFIXES
 from sparse3d.types import Photo
 
@@ -39,22 +42,29 @@ def find_photos(inputs: Sequence[Path]) -> list[Path]:
 
 
 def load_photos(
-    paths: Sequence[Path], max_size: int, *, strict: bool = False, warn: Callable[[str], None]
+    paths: Sequence[Path],
+    max_size: int,
+    *,
+    strict: bool = False,
+    intrinsics: Intrinsics | None = None,
+    warn: Callable[[str], None],
 ) -> tuple[Photo, ...]:
     """Photos of files, upright and fitted to `max_size`, each with a first guess of its `K`.
 
-    The focal length comes from EXIF: the 35 mm equivalent, else the focal length and the sensor's resolution; else
-    it is 1.2 times the longer side (COLMAP's default). The principal point is the centre.
+    The focal length comes from EXIF: the 35 mm equivalent, else the focal length and the sensor's resolution, else
+    the focal length and COLMAP's table of sensors; else it is 1.2 times the longer side (COLMAP's default). The
+    principal point is the centre.
     A file that cannot be decoded and a copy of an earlier file are left out with a warning.
 
     Args:
         paths: Photo files, as of `find_photos`.
         max_size: Longest side in pixels; larger photos are reduced by area averaging.
         strict: A file that cannot be decoded is an error.
+        intrinsics: Of all photos, in pixels of the files; instead of EXIF.
         warn: Called with each warning.
 
     Raises:
-        UserError: no file can be decoded, or one cannot and `strict`.
+        UserError: no file can be decoded, or one cannot and `strict`; or the intrinsics do not fit a photo.
         ValueError: max_size < 1.
     """
     if max_size < 1:
@@ -84,7 +94,7 @@ def load_photos(
         warn(f"{unreadable[-1]}; left out")
     if not photos:
         raise UserError("none of the photos can be read" + "".join(f"\n  {line}" for line in unreadable))
-    return tuple(photos.values())
+    return tuple(photos.values()) if intrinsics is None else with_intrinsics(list(photos.values()), intrinsics)
 
 
 def focal_px(exif: Exif, height: int, width: int) -> float | None:
@@ -92,12 +102,16 @@ def focal_px(exif: Exif, height: int, width: int) -> float | None:
 
     The 35 mm equivalent is by diagonal (CIPA DCG-001): f = f35 / 43.2666 mm * diagonal in pixels. The resolution of
     the sensor holds for the photo as taken; when EXIF says its size, a file reduced since then is taken into account.
+    Last comes the sensor's size, looked up by make and model.
     """
     if exif.focal_35mm:
         return exif.focal_35mm / _FILM_DIAGONAL_MM * (height**2 + width**2) ** 0.5
     if exif.focal_mm and exif.pixels_per_mm:
         longest = max(height, width)
         return exif.focal_mm * exif.pixels_per_mm * longest / (exif.longer_px or longest)
+    if exif.focal_mm and exif.make and exif.model:
+        ratio = focal_by_sensor(exif.make, exif.model, exif.focal_mm)
+        return None if ratio is None else ratio * max(height, width)
     return None
 
 
@@ -118,7 +132,9 @@ def _photo(
     size = fitted_size(height, width, max_size)
     image, K = resize_image(decoded.image, K, *size)
     mask = None if decoded.mask is None else resize_mask(decoded.mask, *size)
-    return Photo(name, image, K, focal is not None, digest, mask, path)
+    known: Literal["default", "exif"] = "default" if focal is None else "exif"
+    camera = " ".join(filter(None, (decoded.exif.make, decoded.exif.model)))
+    return Photo(name, image, K, known, digest, mask, path, camera, (height, width))
 
 
 def _unique_names(paths: Sequence[Path]) -> list[str]:

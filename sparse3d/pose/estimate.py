@@ -30,7 +30,7 @@ def estimate_poses(
     Args:
         photos: At least two.
         config: Structure from motion.
-        known: COLMAP model or transforms.json with the cameras, or an earlier scene of the same photos, whose views are
+        known: File or folder with the cameras, see `io.cameras`, or an earlier scene of the same photos, whose views are
             taken as they are; None finds the cameras from the photos.
         max_size: Longer side of the views that come back, pixels.
         strict: A camera of `known` (not of a scene) without its photo, or a photo without a camera, is an error.
@@ -46,7 +46,7 @@ def estimate_poses(
             posed = load_from_scene(known, photos, strict=strict, warn=progress.warning)
             _warn_of_small_views(posed, photos, max_size, known, progress)
         else:
-            posed = load_known(known, photos, strict=strict, warn=progress.warning)
+            posed = load_known(known, photos, strict=strict, warn=progress.warning, note=progress.note)
         if len(posed.points) == 0:
             progress.note("the cameras came without points: triangulating some")
             posed = PosedViews(posed.views, triangulate(posed, config, seed))

@@ -22,10 +22,11 @@ def file_name(index: int) -> str:
 
 
 def _camera_groups(photos: Sequence[Photo], shared: bool) -> dict[Any, list[int]]:
-    """Indices of photos that share one camera: same size and same EXIF focal length, or each alone."""
+    """Indices of photos that share one camera: same size, make, model and EXIF focal length, or each alone."""
     groups: dict[Any, list[int]] = defaultdict(list)
     for index, photo in enumerate(photos):
-        key = (tuple(photo.image.shape), photo.focal_known, round(float(photo.K[0, 0]), 1)) if shared else index
+        alike = (tuple(photo.image.shape), photo.camera, photo.intrinsics, round(float(photo.K[0, 0]), 1))
+        key = alike if shared else index
         groups[key].append(index)
     return groups
 
@@ -73,7 +74,7 @@ def extract_features(
         else:
             radial = len(members) >= _RADIAL_FROM
             reader.camera_model = "SIMPLE_RADIAL" if radial else "SIMPLE_PINHOLE"
-            if photo.focal_known:
+            if photo.intrinsics != "default":
                 reader.camera_params = f"{fx},{cx},{cy}" + (",0" if radial else "")
         colmap.extract_features(
             folder / "database.db",

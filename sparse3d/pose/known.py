@@ -1,52 +1,60 @@
-"""Known cameras: a COLMAP model or a transforms.json, matched to the photos."""
+"""Known cameras, of any format that `io.cameras` reads, matched to the photos."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+import torch
 from torch import Tensor
 
 from sparse3d.errors import UserError
-from sparse3d.geometry import invert_rigid
-from sparse3d.io.colmap import find_model, read_model
-from sparse3d.io.lens import Lens
-from sparse3d.io.nerfstudio import Frame, read_transforms
+from sparse3d.io.cameras import read_cameras
+from sparse3d.io.lens import KnownCamera
 from sparse3d.pose.undistort import undistort, undistorted_K
 from sparse3d.types import Photo, Points, PosedViews, View
 
-
-@dataclass(frozen=True)
-class _Known:
-    """One camera of a file."""
-
-    name: str  # as the file has it
-    lens: Lens
-    c2w: Tensor  # (4, 4) float64
+_FAR = 1000.0  # times the distance between cameras: farther from the origin, float32 positions lose it
 
 
 def load_known(
-    path: Path, photos: Sequence[Photo], *, strict: bool = False, minimum: int = 2, warn: Callable[[str], None]
+    path: Path,
+    photos: Sequence[Photo],
+    *,
+    strict: bool = False,
+    minimum: int = 2,
+    same_frame: bool = False,
+    warn: Callable[[str], None],
+    note: Callable[[str], None] = lambda _: None,
 ) -> PosedViews:
     """Views of photos whose cameras a file gives: matched by name, intrinsics fitted to the photo's size, undistorted.
 
     A camera belongs to the photo of the same name, else of the same file name, else of the same name without suffix.
 
     Args:
-        path: A folder with a COLMAP model (or with sparse/0), or a transforms.json (or its folder). COLMAP models
-            bring their points.
+        path: A file or folder with cameras, see `io.cameras`. COLMAP models bring their points.
         photos: Upright, of any size, as of `load_photos`.
         strict: A camera whose photo is missing, or a photo without a camera, is an error, not a warning.
         minimum: Photos that have to have a camera; 1 is enough to measure on, 2 to reconstruct from.
+        same_frame: The cameras have to stay where they are. Otherwise those far from the origin (in metres of a map) are
+            moved to it, for views have float32 positions.
         warn: Called with each warning: photos without a camera are left out, cameras without a photo ignored.
+        note: Called with what is worth knowing: whether the unit is the metre.
 
     Raises:
         UserError: nothing readable at `path`, fewer than `minimum` photos with a camera, another shape of image than
-            the camera's, a panorama, or one side lacks the other and `strict`.
+            the camera's, a panorama, or one side lacks the other and `strict`; or cameras far from the origin and
+            `same_frame`.
     """
-    cameras, points = _read(path, photos)
+    if (path / "scene.json").is_file():
+        raise UserError(
+            f"{path} is a scene folder, whose cameras are those of its own undistorted views. Give these views, "
+            f"{path / 'views'}, with {path / 'cameras' / 'transforms.json'}, or the photos with their own cameras"
+        )
+    found = read_cameras(path, photos, warn)
+    cameras = found.cameras
     pairs = _match([camera.name for camera in cameras], [photo.name for photo in photos])
     photo_of = {camera: photo for camera, photo in pairs}
     camera_of = {photo: camera for camera, photo in pairs}
@@ -70,37 +78,33 @@ def load_known(
         warn(f"{path} names {len(without_photo)} photos that are not there: {some_names(without_photo)}; ignored")
     if without_camera:
         warn(f"{path} has no camera for {len(without_camera)} photos: {some_names(without_camera)}; left out")
-    views = tuple(_view(photos[i], cameras[camera_of[i]], path) for i in sorted(camera_of))
-    renamed = _rename(points, {cameras[c].name: photos[p].name for c, p in pairs})
-    return PosedViews(views, renamed.seen_by([view.name for view in views]))
+    origin = _origin([cameras[c].c2w for c, _ in pairs])
+    if origin.any():
+        place = ", ".join(f"{v:.10g}" for v in origin.tolist())
+        if same_frame:
+            raise UserError(
+                f"the cameras of {path} lie about ({place}), too far from the origin for 32-bit positions, and a scene made from "
+                "such cameras was moved. Measure with recon --holdout 8 instead"
+            )
+        warn(
+            f"the cameras of {path} lie about ({place}), too far from the origin for 32-bit positions; it is moved there"
+        )
+    views = tuple(_view(photos[i], cameras[camera_of[i]], origin, path) for i in sorted(camera_of))
+    points = _rename(found.points, {cameras[c].name: photos[p].name for c, p in pairs})
+    points = replace(points, xyz=(points.xyz.double() - origin).float())
+    if found.in_metres:
+        note("the cameras are in metres, and so is the scene")
+    return PosedViews(views, points.seen_by([view.name for view in views]))
 
 
-def _read(path: Path, photos: Sequence[Photo]) -> tuple[list[_Known], Points]:
-    if not path.exists():
-        raise UserError(f"there is no {path}; give a COLMAP model folder, a transforms.json or a scene folder")
-    if path.is_file():
-        if path.suffix.lower() == ".json":
-            return _from_transforms(path, photos), Points.none()
-        raise UserError(
-            f"{path} is not a camera file: give a transforms.json, or the folder of a COLMAP model (cameras, images, "
-            "points3D)"
-        )
-    if (path / "scene.json").is_file():
-        raise UserError(
-            f"{path} is a scene folder, whose cameras are those of its own undistorted views. Give these views, "
-            f"{path / 'views'}, with {path / 'cameras' / 'transforms.json'}, or the photos with their own cameras"
-        )
-    folder = find_model(path)
-    if folder is not None:
-        found = read_model(folder)
-        c2w = invert_rigid(found.w2c)
-        return [_Known(*known) for known in zip(found.names, found.lenses, c2w, strict=True)], found.points
-    if (path / "transforms.json").is_file():
-        return _from_transforms(path / "transforms.json", photos), Points.none()
-    raise UserError(
-        f"no cameras in {path}: needed is a COLMAP model (cameras.bin or cameras.txt, there or in sparse/0), a "
-        "transforms.json, or a scene folder of sparse3d"
-    )
+def _origin(c2ws: Sequence[Tensor]) -> Tensor:
+    """Where to put the origin: where it is, or, when the cameras are too far from it, between them. (3,) float64"""
+    if not c2ws:
+        return torch.zeros(3, dtype=torch.float64)
+    centers = torch.stack([c2w[:3, 3] for c2w in c2ws]).double()
+    middle = centers.mean(dim=0)
+    reach = (centers - middle).norm(dim=1).max()
+    return middle if reach > 0 and middle.norm() > _FAR * reach else torch.zeros_like(middle)
 
 
 def _rename(points: Points, names: Mapping[str, str]) -> Points:
@@ -109,27 +113,32 @@ def _rename(points: Points, names: Mapping[str, str]) -> Points:
     return Points(points.xyz, points.rgb, points.error_px, tracks)
 
 
-def _from_transforms(path: Path, photos: Sequence[Photo]) -> list[_Known]:
-    sizes = {key: _size(photo) for photo in photos for key in (PurePosixPath(photo.name).stem, photo.name)}
-    frames: list[Frame] = read_transforms(path, sizes)
-    return [_Known(frame.name, frame.lens, frame.c2w) for frame in frames if not frame.generated]
-
-
 def _match(camera_names: Sequence[str], photo_names: Sequence[str]) -> list[tuple[int, int]]:
-    """(camera, photo) pairs by whole name, then file name, then stem; a key counts where both sides have it once."""
+    """(camera, photo) pairs by whole name, file name, stem, or a camera's name that is the photo's stem.
+
+    A key counts where both sides have it once.
+    """
     pairs: list[tuple[int, int]] = []
     cameras, photos = dict(enumerate(camera_names)), dict(enumerate(photo_names))
-    for key in (str, lambda name: PurePosixPath(name).name, lambda name: PurePosixPath(name).stem):
-        camera_keys, photo_keys = Counter(map(key, cameras.values())), Counter(map(key, photos.values()))
-        photo_by_key = {key(name): i for i, name in photos.items() if photo_keys[key(name)] == 1}
+    for camera_key, photo_key in ((str, str), (_file, _file), (_stem, _stem), (_file, _stem)):
+        camera_keys, photo_keys = Counter(map(camera_key, cameras.values())), Counter(map(photo_key, photos.values()))
+        photo_by_key = {photo_key(name): i for i, name in photos.items() if photo_keys[photo_key(name)] == 1}
         for i, name in list(cameras.items()):
-            if camera_keys[key(name)] == 1 and key(name) in photo_by_key:
-                pairs.append((i, photo_by_key[key(name)]))
-                del cameras[i], photos[photo_by_key[key(name)]]
+            if camera_keys[camera_key(name)] == 1 and camera_key(name) in photo_by_key:
+                pairs.append((i, photo_by_key[camera_key(name)]))
+                del cameras[i], photos[photo_by_key[camera_key(name)]]
     return pairs
 
 
-def _view(photo: Photo, known: _Known, path: Path) -> View:
+def _file(name: str) -> str:
+    return PurePosixPath(name).name
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem
+
+
+def _view(photo: Photo, known: KnownCamera, origin: Tensor, path: Path) -> View:
     height, width = _size(photo)
     lens = known.lens
     if lens.model == "EQUIRECTANGULAR":
@@ -149,7 +158,9 @@ def _view(photo: Photo, known: _Known, path: Path) -> View:
     lens = lens.scaled_to(height, width)
     K = undistorted_K(lens.model, lens.params, height, width)
     image, mask = undistort(photo.image, photo.mask, lens.model, lens.params, K)
-    return View(photo.name, image, K, known.c2w.float(), mask)
+    c2w = known.c2w.clone()
+    c2w[:3, 3] -= origin
+    return View(photo.name, image, K, c2w.float(), mask)
 
 
 def _size(photo: Photo) -> tuple[int, int]:

@@ -30,7 +30,7 @@ def triangulate(posed: PosedViews, config: PoseConfig, seed: int) -> Points:
     names = {view.name: original.name for view, original in zip(views, posed.views, strict=True)}
     with tempfile.TemporaryDirectory(prefix="sparse3d-points-") as temporary:
         folder = Path(temporary)
-        photos = [Photo(view.name, view.image, view.K, True, "", view.mask) for view in views]
+        photos = [Photo(view.name, view.image, view.K, "given", "", view.mask) for view in views]
         write_photos(folder, photos)
         extract_features(colmap, folder, photos, config, exact=True)
         match_features(colmap, folder, config, seed)

@@ -69,3 +69,13 @@ def test_ctrl_c_says_that_the_run_can_go_on(monkeypatch, tmp_path):
     monkeypatch.setattr(sparse3d.pipeline, "recon", interrupted)
     result = CliRunner().invoke(app, ["recon", str(tmp_path), "-o", str(tmp_path / "scene")])
     assert result.exit_code == 130 and "goes on from there" in result.output
+
+
+def test_intrinsics_that_cannot_be_used_are_the_users_to_put_right(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+    arguments = ["recon", str(tmp_path), "-o", str(tmp_path / "scene"), "--intrinsics"]
+    wrong = CliRunner().invoke(app, [*arguments, "1000,2"])
+    assert wrong.exit_code == 2 and "1000,2: needed are 1, 3 or 4 numbers" in " ".join(wrong.output.split())
+    twice = CliRunner().invoke(app, [*arguments, "1000", "--poses", str(tmp_path / "transforms.json")])
+    assert twice.exit_code == 2 and "Leave out one of the two" in " ".join(twice.output.split())

@@ -34,7 +34,7 @@ HEIGHT, WIDTH = 60, 80
 
 
 def photo(name: str, height: int = HEIGHT, width: int = WIDTH, mask: Tensor | None = None) -> Photo:
-    return Photo(name, torch.rand(3, height, width), torch.eye(3), False, name, mask)
+    return Photo(name, torch.rand(3, height, width), torch.eye(3), "default", name, mask)
 
 
 def posed(names: Sequence[str]) -> PosedViews:
@@ -319,7 +319,7 @@ def test_distorted_model_gives_undistorted_views(tmp_path: Path) -> None:
     u, v = scale * (90 * x + 41), scale * (92 * y + 29)
     rows, columns = torch.meshgrid(torch.arange(HEIGHT * scale) + 0.5, torch.arange(WIDTH * scale) + 0.5, indexing="ij")
     spot = torch.exp(-((columns - u) ** 2 + (rows - v) ** 2) / 32)
-    photos = [Photo(name, spot.expand(3, -1, -1), torch.eye(3), False, name) for name in ("a.png", "b.png")]
+    photos = [Photo(name, spot.expand(3, -1, -1), torch.eye(3), "default", name) for name in ("a.png", "b.png")]
     view = load_known(tmp_path, photos, warn=no_warning).views[0]
     weights = view.image[0]
     found = torch.stack([(columns * weights).sum(), (rows * weights).sum()]) / weights.sum()
@@ -350,3 +350,56 @@ def test_real_cameras(real_data: Path) -> None:
     photos = load_photos(find_photos([fox / "images"])[:3], 240, warn=no_warning)  # portrait, as the file has them
     view = load_known(fox / "source_transforms.json", photos, warn=warnings.append).views[0]
     assert view.image.shape[1] == 240 and view.K[1, 1].item() == pytest.approx(1374.49 / 8, rel=0.05)
+
+
+def test_cameras_on_a_map_are_moved_to_the_origin(tmp_path: Path) -> None:
+    """4 million metres from the origin, float32 steps are half a metre; the cameras stand 2 metres apart."""
+    matrix = torch.eye(4, dtype=torch.float64)
+    frames = []
+    for i, name in enumerate(("a.jpg", "b.jpg")):
+        matrix[:3, 3] = torch.tensor([500_000.125 + 2 * i, 4_000_000.25, 100.5])
+        frames.append({"file_path": name, "transform_matrix": matrix.tolist()})
+    keys = {"fl_x": 90, "w": WIDTH, "h": HEIGHT, "frames": frames}
+    (tmp_path / "transforms.json").write_text(json.dumps(keys))
+    photos, warnings = [photo("a.jpg"), photo("b.jpg")], list[str]()
+    got = load_known(tmp_path, photos, warn=warnings.append)
+    assert got.views[0].c2w[:3, 3].tolist() == [-1, 0, 0] and got.views[1].c2w[:3, 3].tolist() == [1, 0, 0]
+    assert len(warnings) == 1 and "lie about (500001.125, 4000000.25, 100.5)" in warnings[0]
+    with pytest.raises(UserError, match=r"too far from the origin.*recon --holdout"):
+        load_known(tmp_path, photos, same_frame=True, warn=no_warning)
+
+
+def test_labels_without_suffix_may_have_dots(tmp_path: Path) -> None:
+    write_model(tmp_path, posed(["shot.001", "shot.002"]))
+    got = load_known(tmp_path, [photo("shot.002.jpg"), photo("shot.001.jpg")], warn=no_warning)
+    assert [int(view.c2w[0, 3]) for view in got.views] == [1, 0]
+
+
+def test_sizes_that_the_file_leaves_out_are_those_of_the_photo_files(tmp_path: Path) -> None:
+    """fl_x is in pixels of the files, of which the photos in memory are a half."""
+    frames = [{"file_path": f"{name}.jpg", "transform_matrix": torch.eye(4).tolist()} for name in "ab"]
+    (tmp_path / "transforms.json").write_text(json.dumps({"fl_x": 180, "cx": 80, "cy": 58, "frames": frames}))
+    photos = [replace(photo(f"{name}.jpg"), original=(2 * HEIGHT, 2 * WIDTH)) for name in "ab"]
+    view = load_known(tmp_path, photos, warn=no_warning).views[0]
+    torch.testing.assert_close(view.K, torch.tensor([[90.0, 0, 40], [0, 90, 29], [0, 0, 1]]))
+
+
+def test_metres_are_told_of(tmp_path: Path) -> None:
+    poses = [[0, 0, 0, 1, x, 0, 0] for x in (0, 1)]
+    K_columns = [90, 0, 0, 0, 92, 0, 41, 29, 1]
+    (tmp_path / "metadata.json").write_text(json.dumps({"w": WIDTH, "h": HEIGHT, "K": K_columns, "poses": poses}))
+    notes: list[str] = []
+    got = load_known(tmp_path, [photo("0.jpg"), photo("1.jpg")], warn=no_warning, note=notes.append)
+    assert torch.equal(got.views[0].K, K) and notes == ["the cameras are in metres, and so is the scene"]
+    assert got.views[1].c2w.tolist() == [[1, 0, 0, 1], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]]
+
+
+def test_other_formats_are_reached_by_their_suffix(tmp_path: Path) -> None:
+    for name, message in [
+        ("cameras.xml", "is not XML"),
+        ("cameras.csv", "has no column"),
+        ("x.txt", "not a camera file"),
+    ]:
+        (tmp_path / name).write_text("nothing")
+        with pytest.raises(UserError, match=rf"{name}.*{message}"):
+            load_known(tmp_path / name, [photo("a.jpg")], warn=no_warning)

@@ -27,7 +27,7 @@ SWEEP = InitConfig(max_size=96, planes=48, sources=2, near=2.0, far=8.0)
 
 
 def photos_of(posed: PosedViews, masks: list[Tensor | None]) -> list[Photo]:
-    return [Photo(v.name, v.image, v.K, True, "", mask) for v, mask in zip(posed.views, masks, strict=True)]
+    return [Photo(v.name, v.image, v.K, "given", "", mask) for v, mask in zip(posed.views, masks, strict=True)]
 
 
 def keypoints(database: Path) -> list[np.ndarray]:

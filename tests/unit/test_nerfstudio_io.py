@@ -7,8 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from support.foreign import brown, points_before
 
 from sparse3d.errors import UserError
 from sparse3d.geometry import rotation_from_quat
@@ -57,6 +59,14 @@ def test_frames_have_their_own_intrinsics(tmp_path: Path) -> None:
         ({"camera_model": "OPENCV", "k1": 0.0}, ("PINHOLE", ())),
         ({"camera_model": "SIMPLE_PINHOLE", "k1": 1}, ("PINHOLE", ())),
         ({"k1": 1}, ("OPENCV", (1, 0, 0, 0))),
+        ({"k1": 1, "aabb_scale": 16, "scale": 0.3, "offset": [1, 2, 3]}, ("OPENCV", (1, 0, 0, 0))),  # instant-ngp's box
+        ({"is_fisheye": True, "k1": 1, "k2": 2, "k3": 3, "k4": 4}, ("OPENCV_FISHEYE", (1, 2, 3, 4))),
+        ({"is_fisheye": False, "k1": 1}, ("OPENCV", (1, 0, 0, 0))),
+        ({"distortion_params": [1, 2, 0, 0, 5, 6]}, ("OPENCV", (1, 2, 5, 6))),
+        (
+            {"camera_model": "FISHEYE624", "distortion_params": list(range(12))},
+            ("RAD_TAN_THIN_PRISM_FISHEYE", tuple(range(12))),
+        ),
     ],
 )
 def test_lens_models(tmp_path: Path, keys: dict[str, Any], want: tuple[str, tuple[float, ...]]) -> None:
@@ -96,8 +106,8 @@ GOOD = {"fl_x": 500, "w": 640, "h": 480}
             {**GOOD, "frames": [frame(), without(frame(), "transform_matrix")]},
             r"frame 1 \(images/a\.jpg\) has no 'transform_matrix'",
         ),
-        ({**GOOD, "frames": [frame(transform_matrix=[[1, 2], [3, 4]])]}, "has 4 numbers, needed 16"),
-        ({**GOOD, "frames": [frame(transform_matrix="abc")]}, "not a matrix"),
+        ({**GOOD, "frames": [frame(transform_matrix=[[1, 2], [3, 4]])]}, "has 4 numbers, needed 12 or 16 finite"),
+        ({**GOOD, "frames": [frame(transform_matrix="abc")]}, "not made of numbers"),
         (
             {**GOOD, "frames": [frame(transform_matrix=[[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])]},
             "scales",
@@ -111,7 +121,13 @@ GOOD = {"fl_x": 500, "w": 640, "h": 480}
         ({**GOOD, "fl_x": "wide", "frames": [frame()]}, "'fl_x' is 'wide', needed a number"),
         ({**GOOD, "fl_x": -3, "frames": [frame()]}, "focal length is -3"),
         ({**GOOD, "camera_model": "EQUIRECTANGULAR", "frames": [frame()]}, "EQUIRECTANGULAR"),
-        ({**GOOD, "k4": 1.0, "frames": [frame()]}, "OPENCV_FISHEYE only"),
+        (
+            {**GOOD, "camera_model": "OMNIDIRECTIONALSTEREO_L", "frames": [frame()]},
+            "'OMNIDIRECTIONALSTEREO_L' is not read",
+        ),
+        ({**GOOD, "camera_model": "FISHEYE624", "frames": [frame()]}, "no 'distortion_params'"),
+        ({**GOOD, "distortion_params": [1, 2], "frames": [frame()]}, "'distortion_params' has 2 numbers, needed 6"),
+        ({**GOOD, "k4": 1e3, "frames": [frame()]}, "k4 is 1000.0.*off by .* pixels"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, meta: dict[str, Any], message: str) -> None:
@@ -206,3 +222,48 @@ def test_real_file(real_data: Path) -> None:
     down = torch.stack([frame.c2w[:3, 1] for frame in frames])
     assert ((-centres * forward).sum(1) > 0).all()  # the world's origin is before every camera
     assert (down[:, 2] < -0.8).all()  # z is up and the phone was upright
+
+
+def pixels(path: Path, points: np.ndarray) -> np.ndarray:
+    """Where COLMAP's model sees points of the camera's frame, for the only frame of a file. (N, 2)"""
+    (got,) = read_transforms(path)
+    return got.lens.camera().img_from_cam(points)
+
+
+PINHOLE = {"fl_x": 500.0, "fl_y": 510.0, "cx": 321.0, "cy": 241.0, "w": 640, "h": 480}
+IN_CAMERA = points_before(*np.eye(3), np.zeros(3), fov=0.45)
+
+
+@pytest.mark.parametrize("k4", [0.0, 0.02])
+def test_perspective_distortion_is_nerfstudios(tmp_path: Path, k4: float) -> None:
+    """x (1 + k1 r^2 + ... + k4 r^8) + 2 p1 xy + p2 (r^2 + 2 x^2), as nerfstudio's own undistortion has it."""
+    keys = {"k1": -0.2, "k2": 0.07, "k3": -0.02, "k4": k4, "p1": 0.003, "p2": -0.002}
+    x, y = (IN_CAMERA[:, :2] / IN_CAMERA[:, 2:]).T
+    x, y = brown(x, y, (-0.2, 0.07, -0.02, k4), -0.002, 0.003)
+    path = write(tmp_path, {**PINHOLE, **keys, "camera_model": "OPENCV", "frames": [frame()]})
+    np.testing.assert_allclose(pixels(path, IN_CAMERA), np.stack([500 * x + 321, 510 * y + 241], 1), rtol=0, atol=1e-3)
+
+
+def test_fisheye624_is_project_arias(tmp_path: Path) -> None:
+    """Project Aria's documentation: radial on the angle, then tangential and thin prism on what that gives."""
+    k, p, s = (0.4, -0.5, 0.2, 0.1, -0.06, 0.01), (0.002, -0.003), (0.001, -0.002, 0.003, 0.0005)
+    a, b = (IN_CAMERA[:, :2] / IN_CAMERA[:, 2:]).T
+    r = np.hypot(a, b)
+    angle = np.arctan(r)
+    radius = angle + sum(kn * angle ** (2 * n + 3) for n, kn in enumerate(k))
+    x, y = a / r * radius, b / r * radius
+    r2 = x * x + y * y
+    dx = p[0] * (r2 + 2 * x * x) + 2 * p[1] * x * y + s[0] * r2 + s[1] * r2 * r2
+    dy = p[1] * (r2 + 2 * y * y) + 2 * p[0] * x * y + s[2] * r2 + s[3] * r2 * r2
+    keys = {**PINHOLE, "camera_model": "FISHEYE624", "distortion_params": [*k, *p, *s]}
+    path = write(tmp_path, {**keys, "frames": [frame()]})
+    want = np.stack([500 * (x + dx) + 321, 510 * (y + dy) + 241], 1)
+    np.testing.assert_allclose(pixels(path, IN_CAMERA), want, rtol=0, atol=1e-3)
+
+
+def test_instant_ngp_files(tmp_path: Path) -> None:
+    """Angles in degrees, names without suffix and with backslashes, a score of sharpness in each frame."""
+    write_image(tmp_path / "images" / "0001.png", torch.zeros(3, 20, 40))
+    frames = [frame(file_path="images\\0001", sharpness=31.5, x_fov=90)]
+    (got,) = read_transforms(write(tmp_path, {"aabb_scale": 4, "frames": frames}))
+    assert got.name == "0001.png" and got.path.is_file() and got.lens.params == pytest.approx((20, 20, 20, 10))

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
 from sparse3d.errors import UserError
+from sparse3d.io.intrinsics import parse_intrinsics
 from sparse3d.io.photos import find_photos, load_photos
+from sparse3d.pose.features import _camera_groups
+from sparse3d.types import Photo
 
 
 def save(path: Path, height: int = 6, width: int = 9, seed: int = 0, **tags: float) -> Path:
@@ -72,7 +76,7 @@ def test_missing_inputs_say_what_to_do(tmp_path: Path) -> None:
 def test_focal_from_35mm_equivalent(tmp_path: Path) -> None:
     """A lens of 36 mm on film of 36 x 24 mm: as long as the frame is wide, so f = 900 for 900 x 600 pixels."""
     (photo,) = load_photos([save(tmp_path / "a.jpg", 600, 900, f35=36)], 10_000, warn=no_warning)
-    assert photo.focal_known and photo.name == "a.jpg" and photo.path == tmp_path / "a.jpg"
+    assert photo.intrinsics == "exif" and photo.name == "a.jpg" and photo.path == tmp_path / "a.jpg"
     want = torch.tensor([[900.0, 0, 450], [0, 900, 300], [0, 0, 1]])
     torch.testing.assert_close(photo.K, want, rtol=1e-5, atol=0)
     assert photo.sha256 == hashlib.sha256((tmp_path / "a.jpg").read_bytes()).hexdigest()
@@ -82,14 +86,14 @@ def test_focal_from_35mm_equivalent(tmp_path: Path) -> None:
 def test_focal_from_sensor_resolution(tmp_path: Path, unit: int, per_mm: float) -> None:
     file = save(tmp_path / "a.jpg", 40, 60, f=5.0, resolution=14.0 / per_mm, unit=unit)
     (photo,) = load_photos([file], 1000, warn=no_warning)
-    assert photo.focal_known and math.isclose(photo.K[0, 0].item(), 5.0 * 14.0, rel_tol=1e-4)
+    assert photo.intrinsics == "exif" and math.isclose(photo.K[0, 0].item(), 5.0 * 14.0, rel_tol=1e-4)
 
 
 def test_focal_of_a_photo_made_smaller(tmp_path: Path) -> None:
     """18 mm on a sensor of 256 pixels per mm is 4608 pixels of the photo as taken, a hundredth of it here."""
     file = save(tmp_path / "a.jpg", 40, 60, f=18.0, resolution=256.0, unit=4, taken=6000)
     (photo,) = load_photos([file], 1000, warn=no_warning)
-    assert photo.focal_known and photo.K[0, 0].item() == pytest.approx(46.08, rel=1e-4)
+    assert photo.intrinsics == "exif" and photo.K[0, 0].item() == pytest.approx(46.08, rel=1e-4)
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
@@ -106,14 +110,14 @@ def test_K_is_that_of_the_upright_photo(tmp_path: Path, orientation: int) -> Non
 @pytest.mark.parametrize("tags", [{}, {"f35": 0}, {"f": 4.2}])
 def test_default_focal(tmp_path: Path, tags: dict[str, float]) -> None:
     (photo,) = load_photos([save(tmp_path / "a.png", 30, 20, **tags)], 100, warn=no_warning)
-    assert not photo.focal_known and photo.K[0, 0].item() == pytest.approx(1.2 * 30)
+    assert photo.intrinsics == "default" and photo.K[0, 0].item() == pytest.approx(1.2 * 30)
 
 
 @pytest.mark.parametrize("tags", [{"f35": 2000}, {"f": 5.0, "resolution": 1.0, "unit": 2}])
 def test_implausible_focal_is_unknown(tmp_path: Path, tags: dict[str, float]) -> None:
     warnings: list[str] = []
     (photo,) = load_photos([save(tmp_path / "a.jpg", 30, 40, **tags)], 100, warn=warnings.append)
-    assert not photo.focal_known and photo.K[0, 0].item() == pytest.approx(1.2 * 40)
+    assert photo.intrinsics == "default" and photo.K[0, 0].item() == pytest.approx(1.2 * 40)
     assert len(warnings) == 1 and "a.jpg" in warnings[0] and "not plausible" in warnings[0]
 
 
@@ -159,5 +163,78 @@ def test_real_photo_has_its_focal(real_data: Path) -> None:
     if not file.is_file():
         pytest.skip(f"no {file}")
     (photo,) = load_photos([file], 4000, warn=no_warning)
-    assert photo.image.shape == (3, 756, 1008) and photo.focal_known
+    assert photo.image.shape == (3, 756, 1008) and photo.intrinsics == "exif"
     assert abs(photo.K[0, 0].item() / 837 - 1) < 0.05
+
+
+def with_camera(path: Path, make: str, model: str, focal_mm: float, height: int = 30, width: int = 40) -> Path:
+    """A JPEG that names the camera and the true focal length, as old cameras do."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = make, model
+    exif.get_ifd(0x8769)[0x920A] = IFDRational(round(focal_mm * 100), 100)
+    Image.new("RGB", (width, height)).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "focal_mm", "sensor_mm"),
+    [
+        ("Canon", "Canon PowerShot S300", 5.4, 5.37),  # 1/2.7": 5.37 x 4.04 mm
+        ("Canon", "Canon PowerShot A80", 7.8, 7.18),  # 1/1.8": 7.18 x 5.32 mm
+        ("NIKON CORPORATION", "NIKON D90", 50.0, 23.6),
+    ],
+)
+def test_focal_from_the_table_of_sensors(
+    tmp_path: Path, make: str, model: str, focal_mm: float, sensor_mm: float
+) -> None:
+    """The makers' sensor sizes, which tables round: f in pixels = f in mm / sensor in mm * the longer side."""
+    upright = with_camera(tmp_path / "a.jpg", make, model, focal_mm, 4000, 3000)
+    (photo,) = load_photos([upright], 400, warn=no_warning)
+    assert photo.intrinsics == "exif" and photo.camera == f"{make} {model}" and photo.original == (4000, 3000)
+    assert photo.K[1, 1].item() == pytest.approx(focal_mm / sensor_mm * 400, rel=0.015)
+
+
+def test_unknown_camera_has_the_default_focal(tmp_path: Path) -> None:
+    (photo,) = load_photos([with_camera(tmp_path / "a.jpg", "nobody", "n°1", 5.0)], 400, warn=no_warning)
+    assert photo.intrinsics == "default" and photo.K[0, 0].item() == pytest.approx(1.2 * 40)
+
+
+def test_photos_of_one_camera_share_intrinsics() -> None:
+    image, K = torch.zeros(3, 6, 9), torch.eye(3)
+    photos = [
+        Photo(str(i), image, K, known, "", camera=camera)
+        for i, (known, camera) in enumerate([("exif", "a"), ("exif", "b"), ("exif", "a"), ("default", "a")])
+    ]
+    assert sorted(_camera_groups(photos, True).values()) == [[0, 2], [1], [3]]
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("900", [[900.0, 0, 450], [0, 900, 300], [0, 0, 1]]),
+        ("900,440,310", [[900.0, 0, 440], [0, 900, 310], [0, 0, 1]]),
+        ("900, 910, 440, 310", [[900.0, 0, 440], [0, 910, 310], [0, 0, 1]]),
+    ],
+)
+def test_given_intrinsics(tmp_path: Path, text: str, want: list[list[float]]) -> None:
+    """In pixels of the files that most photos have; a third of that for a file of a third of the size."""
+    sizes = [(600, 900), (600, 900), (200, 300)]
+    files = [save(tmp_path / f"{i}.jpg", *size, seed=i, f35=20) for i, size in enumerate(sizes)]
+    photos = load_photos(files, 450, intrinsics=parse_intrinsics(text), warn=no_warning)
+    for photo, scale in zip(photos, (0.5, 0.5, 1 / 3), strict=True):
+        assert photo.intrinsics == "given"
+        torch.testing.assert_close(photo.K, torch.tensor(want) * torch.tensor([[scale], [scale], [1]]))
+
+
+@pytest.mark.parametrize("text", ["", "wide", "900,450", "900,900,450,300,0.1", "900,nan,300", "-3", "900,0,450,300"])
+def test_intrinsics_that_are_none_say_what_is_needed(text: str) -> None:
+    with pytest.raises(UserError, match=rf"--intrinsics {text}.*(1, 3 or 4 numbers|needed more than 0)"):
+        parse_intrinsics(text)
+
+
+def test_intrinsics_that_do_not_fit_name_the_photos(tmp_path: Path) -> None:
+    files = [save(tmp_path / f"{i}.jpg", *size, seed=i) for i, size in enumerate([(60, 90), (60, 90), (90, 60)])]
+    with pytest.raises(UserError, match=r"most are 90 x 60, but not 2\.jpg \(60 x 90\)"):
+        load_photos(files, 100, intrinsics=parse_intrinsics("80"), warn=no_warning)
+    with pytest.raises(UserError, match=r"450,300 lies outside the photos, which are 90 x 60"):
+        load_photos(files[:2], 100, intrinsics=parse_intrinsics("900,450,300"), warn=no_warning)
