@@ -1,8 +1,8 @@
 """Depth Anything 3 (Lin et al. 2025, arXiv:2511.10647): cameras and depth of any number of photos.
 
 Through the package `depth_anything_3` of github.com/ByteDance-Seed/Depth-Anything-3 (Apache-2.0); the wheel
-`depth-anything-3` 0.1.1 on the package index has the same code. It asks for numpy below 2, torchvision and xformers; the
-last two are not needed to run, torchvision is. What is written here was read in that repository: README, docs/API.md,
+`depth-anything-3` 0.1.1 on the package index has the same code. It asks for numpy below 2 and for xformers, though it runs
+without both, and needs torchvision. What is written here was read in that repository: README, docs/API.md,
 `InputProcessor`, `OutputProcessor` and `DepthAnything3.inference`.
 
 - Weights: DA3-BASE and DA3-SMALL are Apache-2.0, the larger ones CC BY-NC 4.0 (README, model cards).
@@ -12,7 +12,7 @@ last two are not needed to run, torchvision is. What is written here was read in
 - Cameras: `extrinsics` are world to camera in OpenCV axes, `intrinsics` in pixels of the processed picture, its principal
   point at (width / 2, height / 2): pixel centres at +0.5.
 - Known intrinsics count only together with known extrinsics (`DepthAnything3Net.forward`), so K is not given to it.
-- Precision: chosen by the package; on a CPU it computes in half precision, which is slow.
+- Precision: chosen by the package, which computes in half precision on a CPU too.
 """
 
 from __future__ import annotations

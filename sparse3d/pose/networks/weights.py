@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import inspect
 import json
+import pickle
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def import_network(package: Package, module: str, needs: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.split(".")[0] != package.module:
             raise UserError(
-                f"{package.title} is installed, but lacks {error.name}. Install it with: pip install {error.name}"
+                f"{package.title} is installed, but its dependency {error.name} is not. Install all of it with: {package.install}"
             ) from error
         raise UserError(
             f"cameras from {package.title} need the package {package.module}. Install it with: {package.install}. "
@@ -143,6 +144,11 @@ def load_model(model_class: Any, package: Package, published: Published, weights
             else:
                 model = model_class.from_pretrained(source)
                 _check_filled(model, source)
+    except pickle.UnpicklingError as error:  # its own text tells people to run the code
+        raise UserError(
+            f"{package.title}: the checkpoint {source} holds more than tensors and was not read, as that would run code of "
+            f"whoever made it. Take the files of https://huggingface.co/{published.hub_id}"
+        ) from error
     except _UNLOADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         advice = f" {published.note}" if published.note and not is_local(weights) else ""
