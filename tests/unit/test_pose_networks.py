@@ -29,6 +29,7 @@ PHOTOS = {
     "both": [(301, 399), (480, 320), (270, 480)],
     "large": [(756, 1008), (1008, 756)],
     "square and alone": [(200, 200)],
+    "to the larger multiple of 14": [(361, 504), (357, 504)],  # 357 lies half-way
 }
 CASES = [(name, photos) for name in FAKES for photos in PHOTOS]
 
