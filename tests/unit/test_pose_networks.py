@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub.utils import EntryNotFoundError
+from safetensors.torch import save_file
 from support.fake_networks import DISTANCE, FAKES, PLANE, Rig, fake_mapanything, fake_vggt, random_cameras
 
 from sparse3d.errors import UserError
@@ -248,13 +249,13 @@ def test_weights_of_a_folder_are_those_in_use(monkeypatch, tmp_path):
     assert torch.equal(loaded.layer.weight, saved.layer.weight) and not loaded.training
 
 
-@pytest.mark.parametrize("given", ["folder", "file"])
-def test_torch_checkpoints_load_too(given, monkeypatch, tmp_path):
-    """The commercial VGGT is published as a torch checkpoint."""
+@pytest.mark.parametrize("given", ["", "vggt_1B_commercial.pt", "other.safetensors"])
+def test_state_dicts_load_too(given, monkeypatch, tmp_path):
+    """The commercial VGGT is published as a torch checkpoint; by folder, by file, and as safetensors of another name."""
     saved = fake_vggt(monkeypatch, random_cameras(PHOTOS["landscape"]))()
     torch.save(saved.state_dict(), tmp_path / "vggt_1B_commercial.pt")
-    weights = tmp_path if given == "folder" else tmp_path / "vggt_1B_commercial.pt"
-    loaded = pose_network("vggt-commercial", weights)._model  # type: ignore[attr-defined]
+    save_file(saved.state_dict(), tmp_path / "other.safetensors")
+    loaded = pose_network("vggt-commercial", tmp_path / given)._model  # type: ignore[attr-defined]
     assert torch.equal(loaded.layer.weight, saved.layer.weight)
 
 
@@ -266,7 +267,7 @@ def test_code_in_a_checkpoint_is_not_run(monkeypatch, tmp_path):
             return os.mkdir, (str(tmp_path / "sprung"),)
 
     torch.save({"layer.weight": Trap()}, tmp_path / "vggt_1B_commercial.pt")
-    with pytest.raises(UserError, match="holds more than tensors and was not read"):
+    with pytest.raises(UserError, match="is broken, or holds more than tensors"):
         pose_network("vggt-commercial", tmp_path)
     assert not (tmp_path / "sprung").exists()
 

@@ -18,6 +18,7 @@ import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.utils import EntryNotFoundError
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 from sparse3d.errors import UserError
 from sparse3d.io._pycolmap import cv2
@@ -127,7 +128,7 @@ def load_model(model_class: Any, package: Package, published: Published, weights
         model_class: Has `from_pretrained`, of huggingface_hub's PyTorchModelHubMixin.
         package, published: For messages, and the hub id when there are no weights given.
         weights: Hub id; a folder with config.json and model.safetensors, as `save_pretrained` writes it, or with the
-            torch checkpoint that `published` names; or such a checkpoint.
+            torch checkpoint that `published` names; or one such file.
 
     Raises:
         UserError: the weights cannot be read, or do not fill the model.
@@ -138,16 +139,14 @@ def load_model(model_class: Any, package: Package, published: Published, weights
             checkpoint = _checkpoint(published, source)
             if checkpoint is not None:
                 model = model_class(**_settings(model_class, checkpoint.parent / "config.json"))
-                # published checkpoints are pickles: read as tensors only, no code of theirs is run
-                state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-                model.load_state_dict(state)
+                model.load_state_dict(_tensors(checkpoint))
             else:
                 model = model_class.from_pretrained(source)
                 _check_filled(model, source)
     except pickle.UnpicklingError as error:  # its own text tells people to run the code
         raise UserError(
-            f"{package.title}: the checkpoint {source} holds more than tensors and was not read, as that would run code of "
-            f"whoever made it. Take the files of https://huggingface.co/{published.hub_id}"
+            f"{package.title}: the checkpoint {source} is broken, or holds more than tensors: then reading it would run code "
+            f"of whoever made it. Take the files of https://huggingface.co/{published.hub_id}"
         ) from error
     except _UNLOADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -176,6 +175,13 @@ def _checkpoint(published: Published, source: str) -> Path | None:
             raise
         return Path(hf_hub_download(source, published.checkpoint))
     return None
+
+
+def _tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The state dict in a file; of a pickle tensors only, so that no code in it is run."""
+    if checkpoint.suffix == ".safetensors":
+        return load_file(checkpoint)
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)
 
 
 def _settings(model_class: Any, config: Path) -> dict[str, Any]:
