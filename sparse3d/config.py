@@ -35,6 +35,8 @@ class PhotosConfig:
 class PoseConfig:
     """Structure from motion."""
 
+    matchers: str = "auto"  # as sift+aliked: in this order until all photos are held; auto: SIFT, then a learned one
+    time_limit_s: float = 300.0  # after this long no further rung of the ladder is begun
     max_size: int = 1600  # longer side of the images that features are found in, pixels
     max_features: int = 8192  # SIFT features per photo
     learned_features: int = 1024  # learned features per photo
@@ -44,6 +46,7 @@ class PoseConfig:
     min_ratio: float = 0.25  # share of its matches that a pair needs to agree on one geometry
     min_sure: float = 30.0  # sum of the scores (0 to 1 each) of the matches that hold two groups of photos together
     min_held: float = 0.2  # their share of all matches between the two groups
+    max_error: float = 0.002  # distance to the epipolar line up to which a match agrees, times the longer side
     init_angle_deg: float = 2.0  # triangulation angle the first pair needs
     resection_inliers: int = 20  # 2D-3D matches a photo needs to be placed
     max_focal_ratio: float = 3.0  # focal length is kept within [1/this, this] times the longer side
@@ -127,6 +130,7 @@ _NOT_NEGATIVE = _Range(0)
 _RANGES: dict[str, _Range] = {
     "photos.max_size": _Range(64),
     "photos.frames": _Range(2),
+    "pose.time_limit_s": _POSITIVE,
     "pose.max_size": _Range(64),
     "pose.max_features": _Range(64),
     "pose.learned_features": _Range(64),
@@ -135,6 +139,7 @@ _RANGES: dict[str, _Range] = {
     "pose.min_ratio": _SHARE,
     "pose.min_sure": _NOT_NEGATIVE,
     "pose.min_held": _SHARE,
+    "pose.max_error": _POSITIVE,
     "pose.init_angle_deg": _Range(0, 180, high_is_in=False),
     "pose.resection_inliers": _COUNT,
     "pose.max_focal_ratio": _Range(1),

@@ -5,6 +5,7 @@ Every stage reads what the one before it wrote to disk, so that a resumed run an
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from sparse3d.config import Config, as_dict
 from sparse3d.errors import UserError
 from sparse3d.init.initialize import initialize
 from sparse3d.io.cameras import camera_files
-from sparse3d.io.images import write_depth
+from sparse3d.io.images import write_depth, write_image
 from sparse3d.io.intrinsics import parse_intrinsics
 from sparse3d.io.photos import find_photos, load_photos
 from sparse3d.io.ply import read_gaussians, write_gaussians
@@ -30,13 +31,14 @@ from sparse3d.metrics.lpips import HOW_TO_GET, Lpips
 from sparse3d.metrics.protocol import Scores, evaluate_views, mean_scores
 from sparse3d.optimize.loop import look_of, optimize
 from sparse3d.pose.estimate import estimate_poses
+from sparse3d.pose.report import matrix_picture
 from sparse3d.progress import Event, Reporter, StageReporter, silent
 from sparse3d.render import Look, choose, drawer, rasterizer
 from sparse3d.report import write_report
 from sparse3d.types import Gaussians, Photo, PosedViews
 
 # Raised when a stage gives another result from the same inputs; older scenes then redo it and what follows.
-POSE, INIT, OPTIMIZE = ("01_pose", 1), ("02_init", 1), ("04_optimize", 2)
+POSE, INIT, OPTIMIZE = ("01_pose", 2), ("02_init", 1), ("04_optimize", 2)
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def _pose_stage(
         return posed
     with scene.write_stage(POSE[0], key) as (folder, facts):
         photos = _load(paths, folder / "frames", config, strict, log)
-        posed = estimate_poses(
+        found = estimate_poses(
             photos,
             config.pose,
             known=known,
@@ -198,7 +200,11 @@ def _pose_stage(
             seed=config.seed,
             progress=progress,
         )
+        posed = found.views
         save_views(folder, posed)
+        if found.report is not None:
+            (folder / "poses.json").write_text(json.dumps(found.report.as_dict(), indent=1), encoding="utf-8")
+            write_image(folder / "matches.png", matrix_picture(found.report))
         facts |= {"photos": files, "photos_found": len(photos), "warnings": log.taken()}
     progress.done(f"{len(posed.views)} of {len(photos)} photos placed, {len(posed.points)} points")
     return load_views(scene.stage_path(POSE[0]))

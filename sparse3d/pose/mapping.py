@@ -40,20 +40,17 @@ def write_database(path: Path, problem: Problem) -> None:
     colmap = pycolmap()
     database = colmap.Database.open(str(path))
     try:
-        ids = {}
-        for camera in problem.cameras:
-            if camera.camera_id not in ids:
-                ids[camera.camera_id] = database.write_camera(camera)
-        images = []
+        for camera in {camera.camera_id: camera for camera in problem.cameras}.values():
+            database.write_camera(camera, use_camera_id=True)
         for index, (camera, keypoints) in enumerate(
             zip(problem.cameras, problem.correspondences.keypoints, strict=True)
         ):
-            image = colmap.Image(name=image_name(index), camera_id=ids[camera.camera_id])
-            images.append(database.write_image(image))
-            database.write_keypoints(images[-1], keypoints.astype(np.float32))
+            image = colmap.Image(name=image_name(index), camera_id=camera.camera_id, image_id=index + 1)
+            database.write_image(image, use_image_id=True)
+            database.write_keypoints(index + 1, keypoints.astype(np.float32))
         for (a, b), pair in problem.pairs.items():
-            database.write_matches(images[a], images[b], pair.inliers.astype(np.uint32))
-            database.write_two_view_geometry(images[a], images[b], pair.geometry)
+            database.write_matches(a + 1, b + 1, pair.inliers.astype(np.uint32))
+            database.write_two_view_geometry(a + 1, b + 1, pair.geometry)
     finally:
         database.close()
 
@@ -79,6 +76,18 @@ def mapping_options(config: PoseConfig, seed: int) -> Any:
     return options
 
 
+def posed_model(cameras: Sequence[Any], w2c: Mapping[int, np.ndarray]) -> Any:
+    """A reconstruction without points of photos whose cameras are known. `w2c`: (3, 4) or (4, 4) by photo index."""
+    colmap = pycolmap()
+    model = colmap.Reconstruction()
+    for camera in {camera.camera_id: camera for camera in cameras}.values():
+        model.add_camera_with_trivial_rig(camera)
+    for index, pose in w2c.items():
+        image = colmap.Image(name=image_name(index), camera_id=cameras[index].camera_id, image_id=index + 1)
+        model.add_image_with_trivial_frame(image, colmap.Rigid3d(np.asarray(pose, dtype=np.float64)[:3]))
+    return model
+
+
 def incremental(problem: Problem, first: Pair | None, config: PoseConfig, seed: int, timeout_s: float) -> Any | None:
     """The reconstruction that grows from the pair `first`, or from one that COLMAP chooses; None when none does.
 
@@ -91,8 +100,25 @@ def incremental(problem: Problem, first: Pair | None, config: PoseConfig, seed: 
     return _run(problem, lambda folder: _largest(_incremental(folder, options)))
 
 
-def _incremental(folder: Path, options: Any) -> Any:
-    return pycolmap().incremental_mapping(folder / "d.db", folder, folder / "out", options=options)
+def extend(problem: Problem, model: Any, config: PoseConfig, seed: int, timeout_s: float) -> Any:
+    """The reconstruction with further photos registered to it; the cameras that it has stay as they are."""
+    options = mapping_options(config, seed)
+    options.max_runtime_seconds = max(1, round(timeout_s))
+    options.fix_existing_frames = options.mapper.fix_existing_frames = True
+    options.constant_cameras = options.mapper.constant_cameras = {
+        model.image(image).camera_id for image in model.reg_image_ids()
+    }
+
+    def grow(folder: Path) -> Any:
+        (folder / "in").mkdir()
+        model.write_binary(str(folder / "in"))
+        return _largest(_incremental(folder, options, input_path=folder / "in")) or model
+
+    return _run(problem, grow)
+
+
+def _incremental(folder: Path, options: Any, **more: Any) -> Any:
+    return pycolmap().incremental_mapping(folder / "d.db", folder, folder / "out", options=options, **more)
 
 
 def global_mapping(problem: Problem, config: PoseConfig, seed: int) -> Any | None:

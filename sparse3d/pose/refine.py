@@ -27,6 +27,7 @@ def refine(
     *,
     max_error_px: float,
     fixed: Sequence[int] = (),
+    still: Sequence[int] = (),
     seed: int,
 ) -> Any:
     """The reconstruction with its points made anew and everything adjusted, a few times.
@@ -40,21 +41,31 @@ def refine(
         cameras: One for each photo, for the ids of the ones that share; their parameters come from the model.
         config: Limits of the focal length.
         max_error_px: Of matches in the last round; the loss bends at half of it.
-        fixed: Camera ids whose intrinsics stay.
+        fixed: Ids of cameras whose intrinsics stay.
+        still: Indices of photos whose poses stay.
         seed: Of triangulation.
     """
     colmap = pycolmap()
     model = colmap.Reconstruction(model)
     for factor in _ROUNDS:
-        agreed = links(model, correspondences, factor * max_error_px)
-        pairs = {pair: _as_pair(correspondences, pair, link.consistent) for pair, link in agreed.items() if link.count}
-        model = triangulate(model, Problem(correspondences, cameras, pairs), config, factor * max_error_px, seed)
-        adjust(model, max_error_px / 2, fixed)
+        model = triangulate(model, correspondences, cameras, config, factor * max_error_px, seed)
+        if len(model.points3D):
+            adjust(model, max_error_px / 2, fixed, still)
     return model
 
 
-def triangulate(model: Any, problem: Problem, config: PoseConfig, max_error_px: float, seed: int) -> Any:
-    """The same cameras with points from the pairs of `problem`; the points that were there are left out."""
+def triangulate(
+    model: Any,
+    correspondences: Correspondences,
+    cameras: Sequence[Any],
+    config: PoseConfig,
+    max_error_px: float,
+    seed: int,
+) -> Any:
+    """The same cameras with points from all matches that agree with them; the points that were there are left out."""
+    agreed = links(model, correspondences, max_error_px)
+    pairs = {pair: _as_pair(correspondences, pair, link.consistent) for pair, link in agreed.items() if link.count}
+    problem = Problem(correspondences, cameras, pairs)
     colmap = pycolmap()
     options = mapping_options(config, seed)
     for limits in (options, options.mapper, options.triangulation):  # a camera that was found or given is right here
@@ -70,18 +81,32 @@ def triangulate(model: Any, problem: Problem, config: PoseConfig, max_error_px: 
         )
 
 
-def adjust(model: Any, loss_px: float, fixed: Sequence[int] = ()) -> None:
-    """Bundle adjustment in place: poses, points, focal lengths and distortion, under a Cauchy loss."""
+def adjust(model: Any, loss_px: float, fixed: Sequence[int] = (), still: Sequence[int] = ()) -> None:
+    """Bundle adjustment in place: poses, points, focal lengths and distortion, under a Cauchy loss.
+
+    Args:
+        model: A pycolmap Reconstruction with points.
+        loss_px: Residual at which the loss bends.
+        fixed: Ids of cameras whose intrinsics stay.
+        still: Indices of photos whose poses stay.
+    """
+    bundle(model, adjustment_options(loss_px), fixed, still).solve()
+    model.update_point_3d_errors()
+
+
+def bundle(model: Any, options: Any, fixed: Sequence[int], still: Sequence[int] = ()) -> Any:
+    """The bundle adjuster of all registered views, its frame held by the first one or by those that are `still`."""
     colmap = pycolmap()
-    options = adjustment_options(loss_px)
     config = colmap.BundleAdjustmentConfig()
     for image in model.reg_image_ids():
         config.add_image(image)
+        if image - 1 in still:
+            config.set_constant_rig_from_world_pose(model.image(image).frame_id)
     for camera in fixed:
         config.set_constant_cam_intrinsics(camera)
-    config.fix_gauge(colmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    colmap.create_default_ceres_bundle_adjuster(options, config, model).solve()
-    model.update_point_3d_errors()
+    if not still:  # the scale stays open: what COLMAP holds it by may be a coordinate that is almost zero
+        config.set_constant_rig_from_world_pose(model.image(min(model.reg_image_ids())).frame_id)
+    return colmap.create_default_ceres_bundle_adjuster(options, config, model)
 
 
 def adjustment_options(loss_px: float) -> Any:

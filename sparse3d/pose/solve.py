@@ -14,9 +14,11 @@ from sparse3d.pose.judge import Link, cameras, links, poses, total_gain
 from sparse3d.pose.mapping import Problem, global_mapping, incremental
 from sparse3d.pose.refine import refine
 from sparse3d.pose.two_view import TwoView, verify
+from sparse3d.pose.uncertainty import fuse_exif
 
 _FIRST_PAIRS = 3  # pairs that a reconstruction is started from, besides the one that COLMAP chooses
-_FEW = 16  # photos up to which all attempts are made
+_FEW = 16  # photos up to which the global mapper is asked too
+_TRICKY = 4  # photos up to which every attempt is made: two of them may agree with a wrong pose of a third
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,6 @@ def solve(
         seed: Of all RANSACs.
         budget: Attempts stop when it is used up; the best so far comes back.
     """
-    views = len(first)
     # verified twice as wide as judged: the focal length is a guess still, and a pair left out here is lost
     pairs = verify(
         correspondences,
@@ -72,26 +73,30 @@ def solve(
         seed=seed,
     )
     problem = Problem(correspondences, first, pairs)
-    none = Solution(None, {}, pairs, first, {})
-    found = []
+    best = Solution(None, {}, pairs, first, {})
+    seen: list[tuple[frozenset[int], float]] = []  # views and gain of models that were refined
     for attempt in _attempts(problem, config, seed, budget):
-        if budget.is_over and found:
+        if budget.is_over and best.placed:
             break
         model = attempt()
-        if model is not None and model.num_reg_images() >= 2:
-            found.append((model, total_gain(links(model, correspondences, 2 * max_error_px))))
-            if views > _FEW and model.num_reg_images() == views:
-                break
-    best = none
-    for model, _ in _distinct(found)[:2]:
-        refined = refine(
-            model, correspondences, first, config, max_error_px=max_error_px, fixed=fixed, seed=seed
-        )
-        held = hold(refined, correspondences, problem, config, max_error_px, fixed, seed)
+        if model is None or model.num_reg_images() < 2:
+            continue
+        key = frozenset(poses(model)), total_gain(links(model, correspondences, 2 * max_error_px))
+        if any(views == key[0] and abs(gain - key[1]) < 0.02 * gain for views, gain in seen):
+            continue
+        seen.append(key)
+        model = refine(model, correspondences, first, config, max_error_px=max_error_px, fixed=fixed, seed=seed)
+        held = hold(model, correspondences, problem, config, max_error_px, fixed, seed)
         best = max(best, held, key=lambda solution: solution.rank)
-        if len(best.placed) == views:
+        if len(first) > _TRICKY and len(best.placed) == len(first) and _explains(best):
             break
     return best
+
+
+def _explains(solution: Solution) -> bool:
+    """Whether about all matches that agree pair by pair agree with the whole, so that nothing better is left to find."""
+    pairwise = sum(len(two.inliers) for two in solution.pairs.values())
+    return sum(link.count for link in solution.links.values()) >= 0.85 * pairwise
 
 
 def _attempts(problem: Problem, config: PoseConfig, seed: int, budget: Budget) -> list[Callable[[], Any | None]]:
@@ -108,16 +113,6 @@ def _attempts(problem: Problem, config: PoseConfig, seed: int, budget: Budget) -
     return attempts
 
 
-def _distinct(found: list[tuple[Any, float]]) -> list[tuple[Any, float]]:
-    """Best first, without those that place the same views about as well as one before."""
-    kept: list[tuple[Any, float]] = []
-    for model, gain in sorted(found, key=lambda entry: (-entry[0].num_reg_images(), -entry[1])):
-        same = [g for m, g in kept if set(poses(m)) == set(poses(model))]
-        if not any(abs(g - gain) < 0.02 * max(g, gain) for g in same):
-            kept.append((model, gain))
-    return kept
-
-
 def hold(
     model: Any,
     correspondences: Correspondences,
@@ -132,11 +127,14 @@ def hold(
     while True:
         of = links(model, correspondences, max_error_px)
         group = largest_held(of, set(poses(model)), config)
-        if len(group) < 2 or not all(_is_plausible(camera, config) for i, camera in cameras(model).items() if i in group):
+        if len(group) < 2 or not all(
+            _is_plausible(camera, config) for i, camera in cameras(model).items() if i in group
+        ):
             return Solution(None, {}, problem.pairs, problem.cameras, dropped)
         lost = set(poses(model)) - group
         if not lost:
-            return Solution(model, of, problem.pairs, problem.cameras, dropped)
+            fuse_exif(model, problem.cameras, max_error_px / 2, fixed)
+            return Solution(model, links(model, correspondences, max_error_px), problem.pairs, problem.cameras, dropped)
         for view in lost:
             count = sum(link.count for pair, link in of.items() if view in pair and set(pair) & group)
             dropped[view] = f"the pose that was found for it is held by too few matches ({count})"
@@ -159,7 +157,9 @@ def largest_held(of: Mapping[Pair, Link], views: set[int], config: PoseConfig) -
         best, sure = None, 0.0
         for i, first in enumerate(groups):
             for second in groups[i + 1 :]:
-                across = [link for (a, b), link in of.items() if (a in first) != (b in first) and {a, b} <= first | second]
+                across = [
+                    link for (a, b), link in of.items() if (a in first) != (b in first) and {a, b} <= first | second
+                ]
                 if _hold_each_other(across, config) and sum(link.sure for link in across) > sure:
                     best, sure = (first, second), sum(link.sure for link in across)
         if best is None:

@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import replace
-from pathlib import Path
+from itertools import combinations
+from typing import Any
+
+import torch
 
 from sparse3d.config import PoseConfig
-from sparse3d.io._pycolmap import pycolmap
-from sparse3d.io.colmap import read_model, write_model
-from sparse3d.pose.colmap import mapping_options
-from sparse3d.pose.features import extract_features, file_name, match_features, write_photos
+from sparse3d.geometry import invert_rigid
+from sparse3d.pose.intrinsics import first_cameras
+from sparse3d.pose.mapping import image_index, posed_model
+from sparse3d.pose.matching import matcher
+from sparse3d.pose.points import colour_points
+from sparse3d.pose.refine import triangulate as triangulate_model
+from sparse3d.progress import StageReporter
 from sparse3d.types import Photo, Points, PosedViews
 
+_WIDER = 2.0  # times the error up to which matches agree: given cameras may be off by a little
 
-def triangulate(posed: PosedViews, config: PoseConfig, seed: int) -> Points:
-    """Points matched between views and triangulated with their cameras held fixed, through COLMAP.
+
+def triangulate(posed: PosedViews, config: PoseConfig, seed: int, progress: StageReporter) -> Points:
+    """Points matched between views (SIFT) and triangulated with their cameras held fixed, through COLMAP.
 
     Args:
         posed: At least two views; their own points are not used.
         config: Features and matching.
         seed: Of all RANSACs.
+        progress: Told what happens.
 
     Returns:
         Points in the frame of the cameras; none where nothing matches.
     """
-    colmap = pycolmap()
-    views = [replace(view, name=file_name(i)) for i, view in enumerate(posed.views)]
-    names = {view.name: original.name for view, original in zip(views, posed.views, strict=True)}
-    with tempfile.TemporaryDirectory(prefix="sparse3d-points-") as temporary:
-        folder = Path(temporary)
-        photos = [Photo(view.name, view.image, view.K, "given", "", view.mask) for view in views]
-        write_photos(folder, photos)
-        extract_features(colmap, folder, photos, config, exact=True)
-        match_features(colmap, folder, config, seed)
-        write_model(folder / "cameras", PosedViews(tuple(views), Points.none()))
-        model = colmap.Reconstruction(str(folder / "cameras"))
-        (folder / "points").mkdir()
-        options = mapping_options(colmap, config, seed)
-        # a given camera is right however wide or narrow it is
-        for limits in (options, options.mapper, options.triangulation):
-            limits.min_focal_length_ratio, limits.max_focal_length_ratio = 1e-3, 1e3
-        colmap.triangulate_points(model, folder / "database.db", folder / "images", folder / "points", options=options)
-        points = read_model(folder / "points").points
-    tracks = tuple(tuple(names[name] for name in track) for track in points.tracks)
-    return Points(points.xyz, points.rgb, points.error_px, tracks)
+    photos = as_photos(posed)
+    cameras = first_cameras(photos, shared=False, start=1.0)
+    pairs = list(combinations(range(len(photos)), 2))
+    correspondences = matcher("sift", config).match(photos, pairs, progress)
+    model = posed_model(cameras, {i: invert_rigid(view.c2w.double()).numpy() for i, view in enumerate(posed.views)})
+    error = _WIDER * config.max_error * max(max(view.height, view.width) for view in posed.views)
+    model = triangulate_model(model, correspondences, cameras, config, error, seed)
+    colour_points(model, photos)
+    return points_of(model, posed.names)
+
+
+def as_photos(posed: PosedViews) -> list[Photo]:
+    """Undistorted views as photos whose intrinsics are known."""
+    return [Photo(view.name, view.image, view.K, "given", view.name, view.mask) for view in posed.views]
+
+
+def points_of(model: Any, names: list[str]) -> Points:
+    """The points of a reconstruction, the photos of their tracks by name."""
+    found = list(model.points3D.values())
+    if not found:
+        return Points.none()
+    tracks = tuple(
+        tuple(sorted({names[image_index(model.image(e.image_id).name)] for e in point.track.elements}))
+        for point in found
+    )
+    xyz = torch.tensor([list(point.xyz) for point in found], dtype=torch.float32)
+    rgb = torch.tensor([list(point.color) for point in found], dtype=torch.float32) / 255
+    return Points(xyz, rgb, torch.tensor([point.error for point in found], dtype=torch.float32), tracks)

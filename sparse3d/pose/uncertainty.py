@@ -1,0 +1,98 @@
+"""How well the matches fix the cameras, by the covariance of the bundle adjustment; and focal lengths that EXIF knows better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sparse3d.io._pycolmap import pycolmap
+from sparse3d.pose.judge import poses
+from sparse3d.pose.mapping import image_index
+from sparse3d.pose.refine import adjust, adjustment_options
+
+_SYSTEMATIC = 0.002  # error of matches and lens that does not average out, times the longer side; assumed, not measured
+_EXIF_SIGMA = 0.03  # relative standard deviation of a focal length by EXIF, which is rounded and changes with focus
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Standard deviations relative to the first view, by photo index; and of focal lengths, by camera id."""
+
+    rotation_deg: Mapping[int, float]
+    direction_deg: Mapping[int, float]  # of the way from the first view to this one; its length is nobody's to know
+    focal_px: Mapping[int, float]
+
+
+def uncertainty(model: Any, loss_px: float, fixed: Sequence[int]) -> Uncertainty | None:
+    """From the covariance at the minimum; None where the matches leave something open altogether.
+
+    The residuals are given a standard deviation of 0.2 % of the picture: what they have beyond noise (a lens that the
+    model lacks, features that mean another point from the side) moves all points alike and does not average out.
+    """
+    colmap = pycolmap()
+    model = colmap.Reconstruction(model)
+    images = {i: model.image(i) for i in model.reg_image_ids()}
+    first = images[min(images)].cam_from_world()
+    model.transform(colmap.Sim3d(1.0, first.rotation, first.translation))
+    config = colmap.BundleAdjustmentConfig()
+    for image in images:
+        config.add_image(image)
+    for camera in fixed:
+        config.set_constant_cam_intrinsics(camera)
+    config.fix_gauge(colmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    adjuster = colmap.create_default_ceres_bundle_adjuster(adjustment_options(loss_px), config, model)
+    adjuster.solve()
+    covariance = colmap.estimate_ba_covariance(colmap.BACovarianceOptions(), model, adjuster)
+    if covariance is None:
+        return None
+    rotation, direction, focal = {}, {}, {}
+    for i, image in images.items():
+        sigma_px = _SYSTEMATIC * max(image.camera.width, image.camera.height)
+        pose = covariance.get_cam_cov_from_world(i)
+        if pose is not None:
+            sigma = np.asarray(pose) * sigma_px**2
+            rotation[image_index(image.name)] = float(np.degrees(np.sqrt(max(np.trace(sigma[:3, :3]), 0))))
+            if len(sigma) == 6:  # the view that fixes the scale has fewer
+                direction[image_index(image.name)] = _direction_deg(sigma, image.cam_from_world())
+        if image.camera_id not in fixed and image.camera_id not in focal:
+            params = covariance.get_other_params_cov(image.camera.params)
+            if params is not None:
+                focal[image.camera_id] = float(np.sqrt(max(np.asarray(params)[0, 0], 0)) * sigma_px)
+    return Uncertainty(rotation, direction, focal)
+
+
+def _direction_deg(sigma: np.ndarray, pose: Any) -> float:
+    """Standard deviation of the direction of a centre -R^T t, by the covariance of its rotation (exp(d) R) and translation.
+
+    Across that direction only: along it the scale of the whole is mixed in, which is a convention.
+    """
+    t = np.asarray(pose.translation)
+    x, y, z = t
+    jacobian = np.concatenate([np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]), np.eye(3)], axis=1)
+    length = max(float(np.linalg.norm(t)), 1e-12)
+    across = np.eye(3) - np.outer(t, t) / length**2
+    return float(np.degrees(np.sqrt(max(np.trace(across @ jacobian @ sigma @ jacobian.T @ across), 0)) / length))
+
+
+def fuse_exif(model: Any, first: Sequence[Any], loss_px: float, fixed: Sequence[int]) -> None:
+    """Pulls refined focal lengths toward those of EXIF, as far as the matches leave them open, in place.
+
+    The most likely value of two measurements: weights are the inverse variances, EXIF's 3 % and the adjustment's own.
+    Three photos of a flat scene leave 20 % open, and there EXIF decides; elsewhere it hardly counts.
+    """
+    known = {camera.camera_id: camera.mean_focal_length() for camera in first if camera.has_prior_focal_length}
+    open_ = {key: value for key, value in known.items() if key not in fixed}
+    sigma = uncertainty(model, loss_px, fixed) if open_ else None
+    if sigma is None or not poses(model):
+        return
+    for key, value in open_.items():
+        if key in sigma.focal_px:
+            camera = model.camera(key)
+            found = camera.mean_focal_length()
+            weight = sigma.focal_px[key] ** -2 if sigma.focal_px[key] > 0 else 1e12
+            prior = (_EXIF_SIGMA * value) ** -2
+            camera.params = [(weight * found + prior * value) / (weight + prior), *camera.params[1:]]
+    adjust(model, loss_px, [*fixed, *open_])
