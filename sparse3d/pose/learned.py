@@ -158,7 +158,8 @@ def _lightglue(kind: str) -> Any:
     from kornia.feature import LightGlue
 
     name = "xfeat-lighterglue" if kind == "xfeat" else f"{kind}-lightglue"
-    network = LightGlue(features=None, **{**LightGlue.features[kind], "weights": None})
+    nothing: Any = None  # no name, no download: kornia's own way to build a network from its settings
+    network = LightGlue(features=nothing, **{**LightGlue.features[kind], "weights": None})
     state = {}
     for key, value in load_state(require(name)).items():
         # the files carry the extractor and a constant too, and LightGlue's layers by their first names

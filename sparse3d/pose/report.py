@@ -81,12 +81,13 @@ def report_of(photos: Sequence[Photo], climb: Climb, uncertainty: Uncertainty | 
 
 def _placed(index: int, photos: Sequence[Photo], climb: Climb, uncertainty: Uncertainty | None) -> PhotoPose | None:
     solution = climb.solution
-    if index not in solution.placed:
+    model = solution.model
+    if model is None or index not in solution.placed:
         return None
     best, count = _best(index, {pair: link.count for pair, link in solution.links.items()})
     partners = sum(link.count > 0 for pair, link in solution.links.items() if index in pair)
-    image = solution.model.image(index + 1)
-    errors = [solution.model.point3D(point.point3D_id).error for point in image.points2D if point.has_point3D()]
+    image = model.image(index + 1)
+    errors = [model.point3D(point.point3D_id).error for point in image.points2D if point.has_point3D()]
     return PhotoPose(
         photos[index].name,
         True,

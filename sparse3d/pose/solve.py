@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sparse3d.config import PoseConfig
@@ -104,12 +105,13 @@ def _attempts(problem: Problem, config: PoseConfig, seed: int, budget: Budget) -
     general = {pair: two for pair, two in problem.pairs.items() if two.kind == "general"}
     if not problem.pairs:
         return []
-    attempts = [lambda: incremental(problem, None, config, seed, budget.left_s)]
     worth = sorted(general, key=lambda pair: -len(general[pair].inliers) * min(general[pair].angle_deg / 5, 1.0))
-    for pair in worth[: _FIRST_PAIRS if len(problem.cameras) > 2 else 0]:
-        attempts.append(lambda pair=pair: incremental(problem, pair, config, seed, budget.left_s))
+    starts: list[Pair | None] = [None, *worth[: _FIRST_PAIRS if len(problem.cameras) > 2 else 0]]
+    attempts: list[Callable[[], Any | None]] = [
+        partial(incremental, problem, start, config, seed, budget.left_s) for start in starts
+    ]
     if 2 < len(problem.cameras) <= _FEW:
-        attempts.append(lambda: global_mapping(problem, config, seed))
+        attempts.append(partial(global_mapping, problem, config, seed))
     return attempts
 
 
