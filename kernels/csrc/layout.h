@@ -48,6 +48,9 @@ struct Gaussians {
     int64_t count;
     int color_stride;  // floats of `colors` per Gaussian
     int sh_degree;     // -1: `colors` are colours
+    bool before_activation;  // `scales` are natural logarithms and `opacities` logits, as the optimizer holds them
+    const uint8_t* kept;     // (N), 0: left out of this training step; null: none is
+    float kept_factor;       // of the opacities of the others, 1 where `kept` is null
 };
 
 // Where their gradients go.
