@@ -29,9 +29,11 @@ inline void store_rows(const V columns[kMostFloats], int floats, float* rows) {
 }
 
 // Gaussians [begin, end): Adam of those that have a gradient, and the decay of their opacities.
-void update(const Gaussians& gaussians, const Camera& camera, int64_t begin, int64_t end, const SlotTable& table,
+void update(const Gaussians& all_gaussians, const Camera& camera, int64_t begin, int64_t end, const SlotTable& table,
             const AdamTask& task) {
     const AdamTensor* const tensors = task.tensors;
+    Gaussians gaussians = all_gaussians;
+    gaussians.count = end;  // what is behind is another worker's to move, and is not to be read even where it is of no account
     for (int64_t i = begin; i < end; i += kLanes) {
         const int n = end - i < kLanes ? static_cast<int>(end - i) : kLanes;
         Mask in_slots;

@@ -38,7 +38,7 @@ void find_members(const Camera& camera, int64_t count, int threads, RegionCounts
     counts.totals.resize(ranges);
     parallel_for(ranges, 1, ranges, [&](int64_t range, int64_t, int) {
         uint64_t total = 0;
-        for (int64_t i = range_begin(range); i < range_begin(range + 1); ++i) total += regions_of(counts, i);
+        for (int64_t i = range_begin(range), end = range_begin(range + 1); i < end; ++i) total += regions_of(counts, i);
         counts.totals[range] = total;
     });
     uint64_t total = 0;
@@ -54,7 +54,7 @@ void find_members(const Camera& camera, int64_t count, int threads, RegionCounts
     parallel_for(ranges, 1, ranges, [&](int64_t range, int64_t, int) {
         uint32_t* in_region = counts.counts.data() + range * regions;
         std::fill_n(in_region, regions, 0u);
-        for (int64_t i = range_begin(range); i < range_begin(range + 1); ++i) {
+        for (int64_t i = range_begin(range), end = range_begin(range + 1); i < end; ++i) {
             const uint32_t x = counts.boxes_x[i], y = counts.boxes_y[i];
             const uint32_t across = (x >> 16) - (x & 0xffffu), down = (y >> 16) - (y & 0xffffu);  // all ones for kNowhere
             if (across > 1 || down > 1) {
@@ -89,7 +89,7 @@ void find_members(const Camera& camera, int64_t count, int threads, RegionCounts
     parallel_for(ranges, 1, ranges, [&](int64_t range, int64_t, int) {
         uint32_t* next = counts.counts.data() + range * regions;
         uint32_t place = static_cast<uint32_t>(counts.totals[range]);
-        for (int64_t i = range_begin(range); i < range_begin(range + 1); ++i) {
+        for (int64_t i = range_begin(range), end = range_begin(range + 1); i < end; ++i) {
             members.place_begin[i] = place;
             for_each_region(counts, camera.regions_x, i, [&](uint32_t region) {
                 members.members[next[region]] = static_cast<uint32_t>(i);
