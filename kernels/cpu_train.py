@@ -61,7 +61,7 @@ class Drawn:
         self._kept = None if dropout is None else _bytes(dropout.kept)
         self._factor = 1.0 if dropout is None else dropout.factor
         shape = (1, height, width)
-        self.rgb, self._alpha, self._depth, median = (empty(s) for s in ((*shape, 3), shape, shape, shape))
+        self.rgb, self._alpha = empty((*shape, 3)), empty(shape)
         self._context = compiled().forward(
             *self._values,
             viewmat,
@@ -74,8 +74,8 @@ class Drawn:
             antialiased,
             self.rgb,
             self._alpha,
-            self._depth,
-            median,
+            None,
+            None,
             True,
             True,
             self._kept,
@@ -120,7 +120,6 @@ class Drawn:
             self._factor,
             self.rgb,
             self._alpha,
-            self._depth,
             grad_rgb,
             *betas,
             step,

@@ -14,6 +14,6 @@ Gaussians make_raw_gaussians(const In& means, const In& quats, const In& log_sca
                              int sh_degree, const std::optional<In>& kept, float kept_factor);
 
 // The images of a forward pass over as many views of such a size; the median is not among what is read again.
-Images rendered_images(const Context& context, const In& rgb, const In& alpha, const In& depth);
+Images rendered_images(const Context& context, const In& rgb, const In& alpha, const std::optional<In>& depth);
 
 }  // namespace sparse3d

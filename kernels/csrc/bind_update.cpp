@@ -34,7 +34,7 @@ AdamTensor make_tensor(Parameter parameter, const Tensors& values, const Tensors
 }
 
 void py_update(const Context& context, Tensors values, Tensors means, Tensors squares, Rates rates, int sh_degree,
-               std::optional<In> kept, float kept_factor, In rgb, In alpha, In depth, In grad_rgb, double beta1, double beta2,
+               std::optional<In> kept, float kept_factor, In rgb, In alpha, In grad_rgb, double beta1, double beta2,
                int64_t step, float eps, float opacity_decay, int threads) {
     const Gaussians gaussians = make_raw_gaussians(In(values[kMeans]), In(values[kQuats]), In(values[kLogScales]),
                                                    In(values[kLogitOpacities]), In(values[kCoefficients]), sh_degree, kept,
@@ -43,7 +43,7 @@ void py_update(const Context& context, Tensors values, Tensors means, Tensors sq
                                                std::to_string(gaussians.count));
     need(context.views.size() == 1, "context is of " + std::to_string(context.views.size()) +
                                         " views, needed 1; forward keeps them only with keep");
-    const Images images = rendered_images(context, rgb, alpha, depth);
+    const Images images = rendered_images(context, rgb, alpha, std::nullopt);
     ImageGradients image_gradients = {};
     image_gradients.rgb = data<const float>("grad_rgb", grad_rgb, {1, size(alpha, 1), size(alpha, 2), 3});
     need(beta1 >= 0 && beta1 < 1, "beta1 is " + std::to_string(beta1) + ", needed 0 to below 1");
@@ -74,7 +74,7 @@ void py_update(const Context& context, Tensors values, Tensors means, Tensors sq
 void bind_update(nb::module_& m) {
     m.def("update", &py_update, "context"_a, "values"_a.noconvert(), "means"_a.noconvert(), "squares"_a.noconvert(),
           "rates"_a.noconvert(), "sh_degree"_a, "kept"_a.noconvert().none(), "kept_factor"_a, "rgb"_a.noconvert(),
-          "alpha"_a.noconvert(), "depth"_a.noconvert(), "grad_rgb"_a.noconvert(), "beta1"_a, "beta2"_a, "step"_a, "eps"_a,
+          "alpha"_a.noconvert(), "grad_rgb"_a.noconvert(), "beta1"_a, "beta2"_a, "step"_a, "eps"_a,
           "opacity_decay"_a, "threads"_a,
           "One step of Adam, in place, of the Gaussians that forward drew before their activation. values, their running means "
           "and mean squares, and the rates of a row of each: means, quats, log_scales, logit_opacities and sh (N, floats).");

@@ -125,7 +125,7 @@ struct BlendTask {
     const uint32_t* members;       // Gaussians of each region, ascending
     const uint32_t* region_begin;  // (regions + 1) into members
     RegionLists* lists;            // (regions)
-    float *rgb, *alpha, *depth, *median;
+    float *rgb, *alpha, *depth, *median;  // the last two null where they are not wanted
     // backward only; null where the loss does not depend on that output
     const float *grad_rgb, *grad_alpha, *grad_depth;
     Slot* slots;              // as members

@@ -75,7 +75,8 @@ int64_t region_count(const Camera& camera) { return static_cast<int64_t>(camera.
 // `images` moved on to view v.
 Images at_view(const Images& images, const Camera& camera, int64_t v) {
     const int64_t first = v * camera.width * camera.height;
-    return {images.rgb + 3 * first, images.alpha + first, images.depth + first, images.median + first};
+    return {images.rgb + 3 * first, images.alpha + first, images.depth ? images.depth + first : nullptr,
+            images.median ? images.median + first : nullptr};
 }
 
 BlendTask blend_task(const View& view, const Images& images) {

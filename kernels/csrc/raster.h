@@ -52,7 +52,7 @@ struct Cameras {
 };
 
 struct Images {
-    float *rgb, *alpha, *depth, *median;  // (V, H, W, 3) and (V, H, W)
+    float *rgb, *alpha, *depth, *median;  // (V, H, W, 3) and (V, H, W); the last two null where they are not wanted
 };
 
 struct ImageGradients {

@@ -153,7 +153,7 @@ TRAINED = [torch.ones(N, 3), torch.ones(N, 4), torch.ones(N, 3), torch.ones(N), 
 UPDATE = {
     "context": _cpu.forward(**RAW), "values": TRAINED, "means": TRAINED, "squares": TRAINED,
     "rates": [torch.ones(value[0].numel()) for value in TRAINED], "sh_degree": 0, "kept": torch.ones(N).byte(), "kept_factor": 1.5,
-    **IMAGES, "grad_rgb": torch.zeros(1, H, W, 3), "beta1": 0.9, "beta2": 0.999, "step": 1, "eps": 1e-15, "opacity_decay": 0.9,
+    "rgb": IMAGES["rgb"], "alpha": IMAGES["alpha"], "grad_rgb": torch.zeros(1, H, W, 3), "beta1": 0.9, "beta2": 0.999, "step": 1, "eps": 1e-15, "opacity_decay": 0.9,
     "threads": 1,
 }  # fmt: skip
 LOSS = {
@@ -241,6 +241,7 @@ def test_arrays_go_in_as_they_are(binding, name):
         ("backward", {"grad_viewmats": torch.zeros(2, 4, 4)}, "context is of 1 views, grad_viewmats of 2"),
         ("backward", {"context": _cpu.forward(**{**FORWARD, "keep": False})}, "context is of 0 views, grad_viewmats of 1"),
         ("backward", {"threads": 0}, "threads is 0"),
+        ("forward", {"median": None}, "depth and median are only drawn together"),
         ("forward", {"kept": torch.ones(N).byte()}, "kept is for Gaussians before their activation"),
         ("forward before activation", {"sh_degree": -1}, "sh_degree is -1, needed 0 to 3"),
         ("forward before activation", {"kept": torch.ones(N + 1).byte()}, r"kept is \(5\)"),
