@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparse3d.kernels.cpu import check, compiled, empty
 
-_NAMES = ("means", "quats", "log_scales", "logit_opacities", "sh")
+_SHAPES = {"means": "N 3", "quats": "N 4", "log_scales": "N 3", "logit_opacities": "N", "sh": "N C 3"}
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,31 @@ class Dropout:
 
     kept: Tensor  # (N,) bool
     factor: float  # of the opacities of those, at least 1
+
+
+class Trained:
+    """Gaussians before their activation and what Adam keeps of them, as the compiled module takes them.
+
+    It is the tensors' own memory that a step changes. Made once for many steps: to hand over a tensor takes some microseconds.
+    """
+
+    def __init__(self, values: Sequence[Tensor], means: Sequence[Tensor], squares: Sequence[Tensor]) -> None:
+        """Looks at the tensors, all float32 on the CPU and contiguous.
+
+        Args:
+            values: Means (N, 3), quaternions (N, 4), logarithms of scales (N, 3), logits of opacities (N,) and spherical
+                harmonics (N, C, 3), C at most 16.
+            means, squares: Like them, running means of their gradients and of their squares.
+
+        Raises:
+            ValueError: a tensor has another shape, type or device or is not contiguous.
+        """
+        self.tensors = (*values, *means, *squares)
+        self.values, self.means, self.squares = (
+            _rows("", values),
+            _rows("mean of ", means),
+            _rows("square of ", squares),
+        )
 
 
 class Drawn:
@@ -34,7 +60,7 @@ class Drawn:
 
     def __init__(
         self,
-        values: Sequence[Tensor],
+        trained: Trained,
         viewmat: Tensor,
         K: Tensor,
         width: int,
@@ -49,21 +75,20 @@ class Drawn:
         """Draws. Arguments that `cpu.rasterize` has too are as there, of one camera.
 
         Args:
-            values: Means (N, 3), quaternions (N, 4), logarithms of scales (N, 3), logits of opacities (N,) and spherical
-                harmonics (N, C, 3), C at most 16; contiguous. `update` changes them.
+            trained: The Gaussians.
             dropout: None leaves no Gaussian out.
 
         Raises:
             ValueError: a tensor has another shape, type or device or is not contiguous, or a number is out of its range.
         """
-        self._values = _rows(values)
+        self._trained = trained
         self._sh_degree = sh_degree
         self._kept = None if dropout is None else _bytes(dropout.kept)
         self._factor = 1.0 if dropout is None else dropout.factor
         shape = (1, height, width)
         self.rgb, self._alpha = empty((*shape, 3)), empty(shape)
         self._context = compiled().forward(
-            *self._values,
+            *trained.values,
             viewmat,
             K,
             background,
@@ -86,8 +111,6 @@ class Drawn:
     def update(
         self,
         grad_rgb: Tensor,
-        means: Sequence[Tensor],
-        squares: Sequence[Tensor],
         rates: Sequence[Tensor],
         step: int,
         *,
@@ -99,7 +122,6 @@ class Drawn:
 
         Args:
             grad_rgb: Of the loss, as `rgb`.
-            means, squares: As the values, running means of their gradients and of their squares; changed.
             rates: For each of the values the learning rates of the numbers of a row.
             step: How many steps were taken, this one included; at least 1.
             opacity_decay: The opacities of the same Gaussians are then multiplied by this, but not below 1e-7.
@@ -111,10 +133,10 @@ class Drawn:
         """
         compiled().update(
             self._context,
-            self._values,
-            _rows(means),
-            _rows(squares),
-            [rate.reshape(-1).contiguous() for rate in rates],
+            self._trained.values,
+            self._trained.means,
+            self._trained.squares,
+            [rate.numpy().reshape(-1) for rate in rates],
             self._sh_degree,
             self._kept,
             self._factor,
@@ -129,14 +151,15 @@ class Drawn:
         )
 
 
-def _rows(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors as the compiled module takes them: not recorded, a row of numbers for each Gaussian."""
-    for name, tensor in zip(_NAMES, tensors, strict=True):
+def _rows(of: str, tensors: Sequence[Tensor]) -> list[Any]:
+    """A row of numbers for each Gaussian, as arrays of NumPy's: PyTorch takes four times as long to hand over its own."""
+    count = len(tensors[0])
+    for (name, shape), tensor in zip(_SHAPES.items(), tensors, strict=True):
+        check(of + name, tensor, shape.replace("N", str(count)))
         if not tensor.is_contiguous():
-            raise ValueError(f"{name} is not contiguous; the step is taken in place, so it cannot work on a copy")
-    *others, sh = (tensor.detach() for tensor in tensors)
-    check("sh", sh, "N C 3")
-    return [*others, sh.flatten(1)]
+            raise ValueError(f"{of}{name} is not contiguous; the step is taken in place, so it cannot work on a copy")
+    arrays = [tensor.detach().numpy() for tensor in tensors[:-1]]
+    return [*arrays, tensors[-1].detach().flatten(1).numpy()]
 
 
 def _bytes(kept: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ def compiled_step(
     """`autograd_step` with `kernels.cpu.rasterize`: the same arguments, the same result but for rounding."""
     camera = view.cameras
     drawn = Drawn(
-        [parameters.tensors[name] for name in NAMES],
+        parameters.trained,
         camera.w2c,
         camera.K,
         camera.width,
@@ -101,8 +101,6 @@ def compiled_step(
     adam.steps += 1
     drawn.update(
         gradient.permute(1, 2, 0)[None],
-        [adam.moments[name].mean for name in NAMES],
-        [adam.moments[name].square for name in NAMES],
         [adam.rates[name] for name in NAMES],
         adam.steps,
         opacity_decay=config.opacity_decay,

@@ -14,7 +14,7 @@ if os.environ.get("SPARSE3D_PURE"):
     pytest.skip("SPARSE3D_PURE is set: this install has no compiled kernels", allow_module_level=True)
 
 from sparse3d.kernels import adam, cpu
-from sparse3d.kernels.cpu_train import Drawn, Dropout
+from sparse3d.kernels.cpu_train import Drawn, Dropout, Trained
 
 RATES = (0.01, 0.02, 0.03, 0.04, 0.05)
 DECAY = 0.97
@@ -59,7 +59,7 @@ def a_dropout(count: int) -> Dropout:
 
 def draw(state: State, scene: Scene, dropout: Dropout | None) -> Drawn:
     return Drawn(
-        state.values, scene.viewmats, scene.Ks, scene.width, scene.height, sh_degree=scene.options["sh_degree"],
+        Trained(state.values, state.means, state.squares), scene.viewmats, scene.Ks, scene.width, scene.height, sh_degree=scene.options["sh_degree"],
         antialiased=scene.options["antialiased"], near_plane=0.01, background=scene.background, dropout=dropout,
     )  # fmt: skip
 
@@ -71,7 +71,7 @@ def weights_of(scene: Scene) -> Tensor:
 def move(state: State, scene: Scene, dropout: Dropout | None, step: int) -> Tensor:
     """By the kernel; returns the picture before."""
     drawn = draw(state, scene, dropout)
-    drawn.update(weights_of(scene), state.means, state.squares, state.rates, step, opacity_decay=DECAY)
+    drawn.update(weights_of(scene), state.rates, step, opacity_decay=DECAY)
     return drawn.rgb
 
 
@@ -169,7 +169,7 @@ def test_faint_opacities_decay_to_a_floor_and_extremes_stay_finite(isa):
     ("change", "words"),
     [
         ({"values": 0}, r"means is \(4, 5\)"),
-        ({"values": 2}, r"scales is \(4, 5\)"),
+        ({"values": 2}, r"log_scales is \(4, 5\)"),
         ({"means": 1}, r"mean of quats is \(4, 5\)"),
         ({"squares": 3}, r"square of logit_opacities is \(4, 5\)"),
         ({"rates": 4}, r"rates of sh is \(20\)"),
@@ -196,7 +196,7 @@ def test_names_what_is_wrong(change, words):
 def test_names_the_setting_that_is_wrong(settings, words):
     scene = random_scene(0, count=4, views=1, sh_degree=1, hard=False)
     state = state_of(scene, 4)
-    arguments = {"means": state.means, "squares": state.squares, "rates": state.rates, "step": 1} | settings
+    arguments = {"rates": state.rates, "step": 1} | settings
     with pytest.raises(ValueError, match=words):
         draw(state, scene, None).update(weights_of(scene), **arguments)
 
