@@ -1,4 +1,4 @@
-"""Adam that leaves rows without a gradient alone, in PyTorch, any device: the meaning of cpu_adam.py.
+"""Adam that leaves rows without a gradient alone, in PyTorch, any device: the meaning of cpu_train.py.
 
 Adam: Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1. Selective as in Taming 3DGS (Mallick et al. 2024,
 arXiv:2406.15643, section 4.3) and gsplat's SelectiveAdam: what a view does not show neither moves nor forgets.

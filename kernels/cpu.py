@@ -213,6 +213,9 @@ class _Rasterize(torch.autograd.Function):
             depth,
             median,
             keep,
+            False,
+            None,
+            1.0,
             torch.get_num_threads(),
         )
         ctx.sh_degree = sh_degree

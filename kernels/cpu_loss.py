@@ -53,14 +53,47 @@ def photometric_loss(image: Tensor, target: Tensor | Target, ssim_weight: float,
         ValueError: a tensor has another shape, type or device, or the weight is out of its range.
     """
     prepared = target if isinstance(target, Target) else Target(target)
+    keep = torch.is_grad_enabled() and image.requires_grad
+    loss: Tensor = _PhotometricLoss.apply(image, prepared, ssim_weight, mask, keep)
+    return loss
+
+
+def loss_and_gradient(
+    image: Tensor, target: Target, ssim_weight: float, mask: Tensor | None = None
+) -> tuple[float, Tensor]:
+    """`photometric_loss` and its gradient in the image, at once and without autograd.
+
+    Args:
+        image, target, ssim_weight, mask: As there.
+
+    Returns:
+        The loss, and (3, H, W) in the memory of (H, W, 3).
+
+    Raises:
+        ValueError: as there.
+    """
+    gradient = empty((*image.shape[1:], 3)).permute(2, 0, 1)
+    return _loss(image, target, ssim_weight, mask, gradient), gradient
+
+
+def _loss(image: Tensor, target: Target, ssim_weight: float, mask: Tensor | None, gradient: Tensor | None) -> float:
+    """The loss; sets the gradient, whose memory is (H, W, 3)."""
     check("image", image, "3 H W")
-    if image.shape != prepared.shape:
-        raise ValueError(f"image is {tuple(image.shape)} and the target {tuple(prepared.shape)}; they must be alike")
+    if image.shape != target.shape:
+        raise ValueError(f"image is {tuple(image.shape)} and the target {tuple(target.shape)}; they must be alike")
     if mask is not None:
         check("mask", mask, f"{image.shape[1]} {image.shape[2]}", torch.bool)
     if not 0 <= ssim_weight <= 1:
         raise ValueError(f"ssim_weight is {ssim_weight}, needed 0 to 1")
-    return _PhotometricLoss.apply(image, prepared, ssim_weight, mask, torch.is_grad_enabled() and image.requires_grad)
+    l1, dissimilarity = compiled().photometric_loss(
+        target.compiled,
+        image.detach().permute(1, 2, 0).contiguous(),
+        None if mask is None else mask.contiguous().view(torch.uint8),
+        ssim_weight,
+        None if gradient is None else gradient.permute(1, 2, 0),
+        torch.get_num_threads(),
+    )
+    return float((1 - ssim_weight) * l1 + ssim_weight * dissimilarity)
 
 
 class _PhotometricLoss(torch.autograd.Function):
@@ -68,19 +101,11 @@ class _PhotometricLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, target: Target, ssim_weight: float, mask: Tensor | None, keep: bool) -> Tensor:
-        pixels = image.detach().permute(1, 2, 0).contiguous()
-        gradient = empty(pixels.shape) if keep else None
-        l1, dissimilarity = compiled().photometric_loss(
-            target.compiled,
-            pixels,
-            None if mask is None else mask.contiguous().view(torch.uint8),
-            ssim_weight,
-            gradient,
-            torch.get_num_threads(),
-        )
-        if gradient is not None:
-            ctx.save_for_backward(gradient)
-        return torch.tensor((1 - ssim_weight) * l1 + ssim_weight * dissimilarity)
+        if not keep:
+            return torch.tensor(_loss(image, target, ssim_weight, mask, None))
+        loss, gradient = loss_and_gradient(image, target, ssim_weight, mask)
+        ctx.save_for_backward(gradient)
+        return torch.tensor(loss)
 
     @staticmethod
     @once_differentiable
@@ -88,4 +113,4 @@ class _PhotometricLoss(torch.autograd.Function):
         (gradient,) = ctx.saved_tensors
         if grad_loss != 1:  # as it is for the loss that is differentiated itself
             gradient = gradient * grad_loss
-        return gradient.permute(2, 0, 1), None, None, None, None
+        return gradient, None, None, None, None

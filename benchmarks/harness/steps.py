@@ -17,9 +17,9 @@ from harness.scenes import Scene
 from harness.timing import Stopwatch, Time
 from sparse3d.config import load_config
 from sparse3d.kernels import cpu
-from sparse3d.kernels.reference import Raster
 from sparse3d.optimize.loop import look_of, optimize
 from sparse3d.progress import StageReporter
+from sparse3d.types import Gaussians
 
 _WARM_UP = 3  # steps until all harmonics are in use
 
@@ -36,7 +36,7 @@ class Steps:
 def measure_steps(scene: Scene, threads: int, rounds: int, program: Path | None) -> Steps:
     """Runs the loop for `rounds` times the number of views, and OpenSplat for one step after each such round.
 
-    A step is what happens between two calls of the renderer: everything that the loop does. Spherical harmonics of
+    A step is what happens between two calls of `on_step`: everything that the loop does. Spherical harmonics of
     degree 3 from the fourth step on, images at full size, everything else as in the balanced preset.
 
     Args:
@@ -47,7 +47,7 @@ def measure_steps(scene: Scene, threads: int, rounds: int, program: Path | None)
     """
     views = len(scene.views)
     config = replace(
-        load_config("balanced").optimize, steps=_WARM_UP + rounds * views + 1, coarse=0.0, sh_degree=3, sh_interval=1
+        load_config("balanced").optimize, steps=_WARM_UP + rounds * views, coarse=0.0, sh_degree=3, sh_interval=1
     )
     background = look_of(scene.views, config).background
     steps = Steps()
@@ -56,31 +56,28 @@ def measure_steps(scene: Scene, threads: int, rounds: int, program: Path | None)
         peer = stack.enter_context(opensplat(program, scene, background, threads)) if program else None
         parts = stack.enter_context(compiled_calls())
         watch = Stopwatch()
-        calls = 0
 
-        def rasterize(*arguments: Any, **options: Any) -> Raster:
-            nonlocal calls
+        def on_step(done: int, _gaussians: Gaussians) -> None:
             lap = watch.lap()
-            if calls > _WARM_UP:
+            if done > _WARM_UP:
                 steps.ours.append(lap)
-            if calls == _WARM_UP:
+            if done == _WARM_UP:
                 parts.clear()
-            if calls == config.steps - 1:  # of this one the end is not seen
+            if done == config.steps:
                 steps.parts = dict(parts)
-            elif peer and calls >= _WARM_UP and (calls - _WARM_UP) % views == 0:
+            elif peer and done >= _WARM_UP and (done - _WARM_UP) % views == 0:
                 _, time = peer(len(steps.theirs) % views)
                 steps.theirs.append(time)
-            calls += 1
             watch.restart()
-            return cpu.rasterize(*arguments, **options)
 
         optimize(
             scene.gaussians,
             scene.views,
             config,
-            rasterize,
+            cpu.rasterize,
             generator=torch.Generator().manual_seed(0),
             progress=StageReporter("optimize"),
+            on_step=on_step,
         )
     return steps
 

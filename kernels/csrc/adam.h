@@ -1,12 +1,11 @@
-// One step of an optimizer over rows of parameters.
+// Parameters as the optimizer's stage takes them.
 #pragma once
 
-#include <cstdint>
-
-#include "isa.h"
+#include "layout_adam.h"
 
 namespace sparse3d {
 
-void selective_adam(const Isa& isa, const AdamTask& task, int64_t rows, int threads);
+// Of rows of `floats` numbers; `rates` (floats) are their learning rates, with the first bias correction in them.
+AdamTensor adam_tensor(float* values, float* mean, float* square, const float* rates, int floats);
 
 }  // namespace sparse3d

@@ -4,6 +4,7 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -19,10 +20,10 @@ using namespace nb::literals;
 
 namespace sparse3d {
 
-void bind_adam(nb::module_& m);
 void bind_raster(nb::module_& m);
 void bind_ssim(nb::module_& m);
 void bind_sweep(nb::module_& m);
+void bind_update(nb::module_& m);
 void bind_warp(nb::module_& m);
 
 // Arrays of any kind, so that `data` can say which argument is wrong and how: what nanobind checks ends in a TypeError that

@@ -75,7 +75,7 @@ NB_MODULE(_cpu, m) {
         return names;
     }, "Names that SPARSE3D_ISA may have on this CPU, narrowest first.");
     m.def("empty", &py_empty, "shape"_a, "A tensor that is not cleared, in memory that is used again for the next one.");
-    bind_adam(m);
+    bind_update(m);
     bind_raster(m);
     bind_ssim(m);
     bind_sweep(m);

@@ -26,8 +26,8 @@ struct Isa {
     uint64_t (*list_tiles)(const BlendTask&, int64_t region, RegionScratch&);
     void (*blend_forward)(const BlendTask&, int64_t region);
     void (*blend_backward)(const BlendTask&, int64_t region);
-    // Rows [begin, end).
-    void (*adam)(const AdamTask&, int64_t begin, int64_t end);
+    // The same instead of project_backward, in training: nothing writes the gradients, the Gaussians themselves move.
+    void (*update)(const Gaussians&, const Camera&, int64_t begin, int64_t end, const SlotTable&, const AdamTask&);
     // Tiles of the loss, [begin, end): the target's window means; sums and gradient.
     void (*loss_target)(const LossTask&, int64_t begin, int64_t end);
     void (*loss)(const LossTask&, int64_t begin, int64_t end);

@@ -7,71 +7,58 @@
 namespace sparse3d {
 namespace {
 
-// kLanes rows are as many vectors as a row has numbers; which row and rate a lane of each belongs to.
-struct AdamPattern {
-    V rates[kMostRowFloats];
-    Bits rows[kMostRowFloats];
+struct AdamVector {
+    V value, mean, square;
 
-    explicit AdamPattern(const AdamTask& task) {
-        for (int j = 0; j < task.floats; ++j) {
-            for (int l = 0; l < kLanes; ++l) {
-                rates[j][l] = task.rates[(j * kLanes + l) % task.floats];
-                rows[j][l] = static_cast<uint32_t>((j * kLanes + l) / task.floats);
-            }
-        }
+    AdamVector(const AdamTask& task, V rates, V gradient, const float* values, const float* means, const float* squares, int ahead) {
+        // each number is read once a step, from three arrays far apart: asked for earlier than a processor would by itself
+        __builtin_prefetch(values + ahead, 1);
+        __builtin_prefetch(means + ahead, 1);
+        __builtin_prefetch(squares + ahead, 1);
+        mean = task.kept1 * load(means) + task.fresh1 * gradient;
+        square = task.kept2 * load(squares) + task.fresh2 * gradient * gradient;
+        const V root = root_of(square) * task.root_scale;
+        value = load(values) - rates * mean * inverse(root + task.eps);
     }
 };
 
-inline void adam_vector(const AdamTask& task, V rates, Mask drawn, float* values, const float* gradient, float* mean,
-                        float* square) {
-    // each is read once a step and far from the others: asked for earlier than the processor would by itself
-    __builtin_prefetch(gradient + kAdamAhead);
-    __builtin_prefetch(mean + kAdamAhead, 1);
-    __builtin_prefetch(square + kAdamAhead, 1);
-    __builtin_prefetch(values + kAdamAhead, 1);
-    const V g = load(gradient), old_mean = load(mean), old_square = load(square), old_value = load(values);
-    const V m = task.kept1 * old_mean + task.fresh1 * g;
-    const V s = task.kept2 * old_square + task.fresh2 * g * g;
-    const V root = root_of(s) * task.root_scale;
-    store(values, drawn ? old_value - rates * m * inverse(root + task.eps) : old_value);
-    store(mean, drawn ? m : old_mean);
-    store(square, drawn ? s : old_square);
-}
-
-// Rows [begin, begin + kLanes) in arrays that start at `first`.
-inline void adam_rows(const AdamTask& task, const AdamPattern& pattern, const uint8_t* drawn, int64_t first, float* values,
-                      const float* gradient, float* mean, float* square) {
-    Mask rows;
-    for (int l = 0; l < kLanes; ++l) rows[l] = drawn[l] ? -1 : 0;
-    if (!any(rows)) return;
-    for (int j = 0; j < task.floats; ++j) {
-        const Mask lanes = choose_lanes(rows, pattern.rows[j]);
-        const int64_t at = first + j * kLanes;
-        if (any(lanes)) adam_vector(task, pattern.rates[j], lanes, values + at, gradient + at, mean + at, square + at);
+// kLanes rows in arrays that begin at `at` in the tensor's, or elsewhere.
+inline void adam_group(const AdamTask& task, const AdamTensor& tensor, Mask drawn, const float* gradient, float* values,
+                       float* means, float* squares) {
+    const int ahead = kLanes * tensor.floats;
+    if (tensor.floats % kLanes == 0) {  // no vector has numbers of two rows
+        for (unsigned left = lane_bits(drawn); left != 0; left &= left - 1) {
+            const int first = __builtin_ctz(left) * tensor.floats;
+            for (int j = 0; j < tensor.floats; j += kLanes) {
+                const int at = first + j;
+                const AdamVector v(task, load(tensor.rates + j), load(gradient + at), values + at, means + at, squares + at, ahead);
+                store(values + at, v.value);
+                store(means + at, v.mean);
+                store(squares + at, v.square);
+            }
+        }
+        return;
+    }
+    for (int at = 0; at < tensor.floats * kLanes; at += kLanes) {
+        const Mask lanes = choose_lanes(drawn, load_bits(tensor.rows + at));
+        if (!any(lanes)) continue;
+        const AdamVector v(task, load(tensor.rates + at), load(gradient + at), values + at, means + at, squares + at, ahead);
+        store(values + at, lanes ? v.value : load(values + at));
+        store(means + at, lanes ? v.mean : load(means + at));
+        store(squares + at, lanes ? v.square : load(squares + at));
     }
 }
 
-// Rows [begin, end).
-void adam(const AdamTask& task, int64_t begin, int64_t end) {
-    const AdamPattern pattern(task);
-    int64_t row = begin;
-    for (; row + kLanes <= end; row += kLanes)
-        adam_rows(task, pattern, task.drawn + row, row * task.floats, task.values, task.gradient, task.mean, task.square);
-    if (row == end) return;
+// Moves n <= kLanes rows from row i on against `gradient`, which is that of kLanes rows.
+inline void adam_rows(const AdamTask& task, const AdamTensor& tensor, int64_t i, int n, Mask drawn, const float* gradient) {
+    float* const arrays[3] = {tensor.values + i * tensor.floats, tensor.mean + i * tensor.floats, tensor.square + i * tensor.floats};
+    if (n == kLanes) return adam_group(task, tensor, drawn, gradient, arrays[0], arrays[1], arrays[2]);
     // the last rows, in copies as long as whole vectors
-    float copies[4][kMostRowFloats * kLanes] = {};
-    uint8_t drawn[kLanes] = {};
-    const int64_t at = row * task.floats;
-    const int64_t bytes = (end - row) * task.floats * static_cast<int64_t>(sizeof(float));
-    __builtin_memcpy(copies[0], task.values + at, bytes);
-    __builtin_memcpy(copies[1], task.gradient + at, bytes);
-    __builtin_memcpy(copies[2], task.mean + at, bytes);
-    __builtin_memcpy(copies[3], task.square + at, bytes);
-    __builtin_memcpy(drawn, task.drawn + row, end - row);
-    adam_rows(task, pattern, drawn, 0, copies[0], copies[1], copies[2], copies[3]);
-    __builtin_memcpy(task.values + at, copies[0], bytes);
-    __builtin_memcpy(task.mean + at, copies[2], bytes);
-    __builtin_memcpy(task.square + at, copies[3], bytes);
+    float copies[3][kMostRowFloats * kLanes] = {};
+    const int64_t bytes = n * tensor.floats * static_cast<int64_t>(sizeof(float));
+    for (int k = 0; k < 3; ++k) __builtin_memcpy(copies[k], arrays[k], bytes);
+    adam_group(task, tensor, drawn, gradient, copies[0], copies[1], copies[2]);
+    for (int k = 0; k < 3; ++k) __builtin_memcpy(arrays[k], copies[k], bytes);
 }
 
 }  // namespace

@@ -30,6 +30,7 @@ inline void leave_out_finished(const V alpha[kAhead], V T, V weight[kAhead]) {
 }
 
 // Draws one part of a tile; returns where in the entries all its pixels were finished.
+template <bool kWithDepth>
 inline uint32_t blend_part(const Camera& camera, const Splat* splats, const uint32_t* entries, uint32_t begin, uint32_t end,
                            V x, V y, V T, int part, TileImages& images) {
     V r = V{}, g = V{}, b = V{}, coverage = V{}, depth = V{}, median = V{};
@@ -44,7 +45,7 @@ inline uint32_t blend_part(const Camera& camera, const Splat* splats, const uint
             T = less_product(T, alpha[k], T);
         }
         // Both happen once in a pixel, so that it pays to ask for it only now and then.
-        if (any((before > 0.5f) & (T <= 0.5f))) find_median(splats, entries + e, alpha, before, median);
+        if (kWithDepth && any((before > 0.5f) & (T <= 0.5f))) find_median(splats, entries + e, alpha, before, median);
         if (any(T <= kTransmittanceMin)) leave_out_finished(alpha, before, weight);
 #pragma GCC unroll 8
         for (int k = 0; k < kAhead; ++k) {
@@ -52,7 +53,7 @@ inline uint32_t blend_part(const Camera& camera, const Splat* splats, const uint
             r += weight[k] * s.r;
             g += weight[k] * s.g;
             b += weight[k] * s.b;
-            depth += weight[k] * s.depth;
+            if (kWithDepth) depth += weight[k] * s.depth;
             coverage += weight[k];
         }
         e += kAhead;
@@ -63,13 +64,15 @@ inline uint32_t blend_part(const Camera& camera, const Splat* splats, const uint
     const V rgb[3] = {r + rest * camera.background[0], g + rest * camera.background[1], b + rest * camera.background[2]};
     store_columns3(rgb, images.rgb + 3 * at);
     store(images.alpha + at, coverage);
-    store(images.depth + at, depth / max(coverage, all(1e-10f)));
-    store(images.median + at, median);
+    if (kWithDepth) {
+        store(images.depth + at, depth / max(coverage, all(1e-10f)));
+        store(images.median + at, median);
+    }
     return e;
 }
 
-// Draws the lists that list_tiles has filled.
-void blend_forward(const BlendTask& task, int64_t index) {
+template <bool kWithDepth>
+void blend_tiles(const BlendTask& task, int64_t index) {
     const Camera& camera = *task.camera;
     const Region region(task, index);
     RegionLists& lists = task.lists[index];
@@ -84,16 +87,22 @@ void blend_forward(const BlendTask& task, int64_t index) {
         TileImages images;
         uint32_t stop = begin;
         for (int part = 0; part < kParts; ++part) {
-            const uint32_t here = blend_part(camera, region.splats, lists.entries, begin, end, x, tile.pixels_y(part),
-                                             load(transmittance + part * kLanes), part, images);
+            const uint32_t here = blend_part<kWithDepth>(camera, region.splats, lists.entries, begin, end, x, tile.pixels_y(part),
+                                                         load(transmittance + part * kLanes), part, images);
             stop = here > stop ? here : stop;
         }
         lists.stop[number] = stop;
         tile.store<3>(camera, images.rgb, task.rgb);
         tile.store<1>(camera, images.alpha, task.alpha);
+        if (!kWithDepth) continue;
         tile.store<1>(camera, images.depth, task.depth);
         tile.store<1>(camera, images.median, task.median);
     }
+}
+
+// Draws the lists that list_tiles has filled.
+void blend_forward(const BlendTask& task, int64_t index) {
+    task.depth != nullptr ? blend_tiles<true>(task, index) : blend_tiles<false>(task, index);
 }
 
 }  // namespace

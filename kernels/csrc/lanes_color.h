@@ -47,31 +47,15 @@ inline void colors_of(const Gaussians& gaussians, const Camera& camera, const V 
     for (int channel = 0; channel < 3; ++channel) rgb[channel] = max(sh_sum(count, basis, columns + channel), V{});
 }
 
-// Adds (or, with `set`, writes) n rows of `floats` floats that start `stride` apart in memory.
-inline void put_rows(const float* rows, int64_t row_stride, int n, int floats, bool set, float* out, int64_t stride) {
-    for (int l = 0; l < n; ++l, rows += row_stride, out += stride) {
-        if (set) {
-            __builtin_memcpy(out, rows, floats * sizeof(float));
-        } else {
-            for (int k = 0; k < floats; ++k) out[k] += rows[k];
-        }
-    }
-}
-
-// Gradient of the colours: adds or sets that of `colors`, 0 for coefficients beyond the degree, and for SH returns that of the vector from the camera to the
-// Gaussian. `grad_colour` is 0 where nothing is drawn.
+// Gradient of the colours: that of number 3 k + channel of `colors` in columns[3 k + channel], 0 for coefficients beyond the
+// degree, and for SH that of the vector from the camera to the Gaussian. `grad_colour` is 0 where nothing is drawn.
 inline void color_backward(const Gaussians& gaussians, const Camera& camera, const V world[3], int64_t i, int n, Mask drawn,
-                           const V grad_colour[3], bool set, float* grad_colors, V grad_vector[3]) {
-    const int stride = gaussians.color_stride;
-    V columns[kMostFloats];
-    float rows[kLanes][kMostFloats];
-    for (int k = 0; k < 3; ++k) grad_vector[k] = V{};
-    grad_colors += i * stride;
-    if (gaussians.sh_degree < 0) {
-        store_columns3(grad_colour, rows[0]);
-        put_rows(rows[0], 3, n, 3, set, grad_colors, 3);
-        return;
+                           const V grad_colour[3], V columns[kMostFloats], V grad_vector[3]) {
+    for (int k = 0; k < 3; ++k) {
+        grad_vector[k] = V{};
+        columns[k] = grad_colour[k];
     }
+    if (gaussians.sh_degree < 0) return;
     const Direction direction(camera, world);
     const V* unit = direction.unit;
     const int degree = gaussians.sh_degree, count = (degree + 1) * (degree + 1);
@@ -86,16 +70,6 @@ inline void color_backward(const Gaussians& gaussians, const Camera& camera, con
     for (int k = 0; k < kMaxSh; ++k)
         for (int channel = 0; channel < 3; ++channel)
             columns[3 * k + channel] = k < count ? select(drawn, basis[k]) * grad_rgb[channel] : V{};
-    // Whole rows of degree 3 are most of what a training step writes, and nothing reads them before the optimizer.
-    if (set && n == kLanes && stride == kMostFloats && reinterpret_cast<uintptr_t>(grad_colors) % 64 == 0) {
-        for (int k = 0; k < kMostFloats; k += 16) store_columns<true>(columns + k, grad_colors + k, kMostFloats);
-    } else {
-        const int floats = stride < kMostFloats ? stride : kMostFloats;
-        for (int k = 0; k < floats; k += 16) store_columns(columns + k, rows[0] + k, kMostFloats);
-        put_rows(rows[0], kMostFloats, n, floats, set, grad_colors, stride);
-    }
-    for (int l = 0; set && stride > kMostFloats && l < n; ++l)
-        __builtin_memset(grad_colors + l * int64_t{stride} + kMostFloats, 0, (stride - kMostFloats) * sizeof(float));
 
     V slope[3];
     sh_slopes(degree, unit[0], unit[1], unit[2], basis_grad, slope[0], slope[1], slope[2]);

@@ -25,7 +25,7 @@ void project_forward(const Gaussians& gaussians, const Camera& camera, int64_t b
     for (int64_t i = begin; i < end; i += kLanes) {
         const int n = end - i < kLanes ? static_cast<int>(end - i) : kLanes;
         const Projected p(gaussians, camera, i, n);
-        const V opacity = load_numbers(gaussians.opacities, i, n) * p.compensation(camera);
+        const V opacity = p.shape.opacity * p.compensation(camera);
         const V x = camera.fx * p.ratio_x + camera.cx, y = camera.fy * p.ratio_y + camera.cy;
         const V inverse_c = 1.0f / p.c;
         const V narrow = sqrt(0.5f * kLog2E / p.a);

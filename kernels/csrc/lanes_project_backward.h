@@ -1,32 +1,20 @@
-// Gradient sums of splats to gradients of Gaussians.
+// Gradients of Gaussians to where the caller wants them.
 #pragma once
 
-#include "lanes_color.h"
+#include "lanes_gradients.h"
 
 namespace sparse3d {
 namespace {
 
-// Sums the slots of n Gaussians from i on, region after region; false if they have none.
-inline bool sum_slots(int64_t i, int n, const SlotTable& table, Mask& drawn, V sums[kSlotSize]) {
-    const uint32_t* begin = table.place_begin + i;
-    drawn = Mask{};
-    if (begin[0] == begin[n]) return false;
-    Slot rows[kLanes];
-    const uint32_t end = table.place_begin[table.count];
-    for (int l = 0; l < kLanes; ++l) {
-        V total[kSlotSize / kLanes] = {};
-        const uint32_t last = l < n ? begin[l + 1] : 0;
-        for (uint32_t place = l < n ? begin[l] : 0; place < last; ++place) {
-            const uint32_t ahead = place + 2 * kFetchAhead;
-            __builtin_prefetch(&table.slots[table.places[ahead < end ? ahead : place]]);
-            const float* slot = table.slots[table.places[place]].sums;
-            for (int k = 0; k < kSlotSize / kLanes; ++k) total[k] += load(slot + k * kLanes);
-            drawn[l] = -1;
+// Adds (or, with `set`, writes) n rows of `floats` floats that start `stride` apart in memory.
+inline void put_rows(const float* rows, int64_t row_stride, int n, int floats, bool set, float* out, int64_t stride) {
+    for (int l = 0; l < n; ++l, rows += row_stride, out += stride) {
+        if (set) {
+            __builtin_memcpy(out, rows, floats * sizeof(float));
+        } else {
+            for (int k = 0; k < floats; ++k) out[k] += rows[k];
         }
-        for (int k = 0; k < kSlotSize / kLanes; ++k) store(rows[l].sums + k * kLanes, total[k]);
     }
-    load_columns(rows->sums, kSlotSize, sums);
-    return true;
 }
 
 // Adds (or, with `set`, writes) one number, or a row of 3 or 4, for each of n Gaussians from i on.
@@ -46,6 +34,28 @@ inline void put_rows4(const V columns[4], float* out, int64_t i, int n, bool set
     put_rows(rows, 0, 1, 4 * n, set, out + 4 * i, 0);
 }
 
+// Of `colors`; what its rows have beyond the highest coefficients is 0.
+inline void put_colors(const Gaussians& gaussians, const V columns[kMostFloats], float* out, int64_t i, int n, bool set) {
+    const int stride = gaussians.color_stride;
+    float rows[kLanes][kMostFloats];
+    out += i * stride;
+    if (gaussians.sh_degree < 0) {
+        store_columns3(columns, rows[0]);
+        put_rows(rows[0], 3, n, 3, set, out, 3);
+        return;
+    }
+    // Whole rows of degree 3 are most of what is written, and nothing reads them soon.
+    if (set && n == kLanes && stride == kMostFloats && reinterpret_cast<uintptr_t>(out) % 64 == 0) {
+        for (int k = 0; k < kMostFloats; k += 16) store_columns<true>(columns + k, out + k, kMostFloats);
+    } else {
+        const int floats = stride < kMostFloats ? stride : kMostFloats;
+        for (int k = 0; k < floats; k += 16) store_columns(columns + k, rows[0] + k, kMostFloats);
+        put_rows(rows[0], kMostFloats, n, floats, set, out, stride);
+    }
+    for (int l = 0; set && stride > kMostFloats && l < n; ++l)
+        __builtin_memset(out + l * int64_t{stride} + kMostFloats, 0, (stride - kMostFloats) * sizeof(float));
+}
+
 inline void clear_gradients(const Gaussians& gaussians, const GaussianGradients& grads, int64_t i, int n) {
     const int64_t stride = gaussians.color_stride;
     __builtin_memset(grads.means + 3 * i, 0, 3 * n * sizeof(float));
@@ -55,127 +65,26 @@ inline void clear_gradients(const Gaussians& gaussians, const GaussianGradients&
     __builtin_memset(grads.colors + stride * i, 0, stride * n * sizeof(float));
 }
 
-void project_backward(const Gaussians& gaussians, const Camera& cam, int64_t begin, int64_t end, const SlotTable& table,
+void project_backward(const Gaussians& gaussians, const Camera& camera, int64_t begin, int64_t end, const SlotTable& table,
                       bool set, const GaussianGradients& grads, float* camera_sums) {
     V block[kSlotSize];  // gradient of R, t and the camera's centre
     for (int k = 0; k < kSlotSize; ++k) block[k] = V{};
     for (int64_t i = begin; i < end; i += kLanes) {
         const int n = end - i < kLanes ? static_cast<int>(end - i) : kLanes;
-        Mask is_drawn;
+        Mask drawn;
         V sums[kSlotSize];
-        if (!sum_slots(i, n, table, is_drawn, sums)) {
+        if (!sum_slots(i, n, table, drawn, sums)) {
             if (set) clear_gradients(gaussians, grads, i, n);
             continue;
         }
-        const Projected p(gaussians, cam, i, n);
-        const V opacity = load_numbers(gaussians.opacities, i, n);
-
-        // With U = (1, 0; -slope, 1) and D = diag(1/a, a/det), the conic is U^T D U, and U (dx, dy) = (dx, t/across).
-        // 2 sigma = d^T conic d and dL/dsigma = -v, so dL/dcentre = U^T D sum v U d
-        const V inverse_a = 1.0f / p.a;
-        const V t_scale = p.across / (0.5f * kLog2E);  // a / det / across
-        const V grad_y = t_scale * sums[kVT];
-        const V grad_x = inverse_a * sums[kVX] - p.slope * grad_y;
-        // dL/dcovariance = 1/2 U^T E U, with E = D (sum v U d d^T U^T) D
-        const V e00 = inverse_a * inverse_a * sums[kVXX];
-        const V e01 = inverse_a * t_scale * sums[kVXT];
-        const V e11 = t_scale * t_scale * sums[kVTT];
-
-        // alpha = opacity compensation exp(-sigma); compensation^2 = determinant_before / determinant
-        const V grad_opacity = sums[kV] / opacity;
-        const V inverse_determinant = 1.0f / p.determinant;
-        V grad_log_ratio = V{}, inverse_before = V{};
-        if (cam.antialiased) {
-            const Mask free = p.determinant_before * inverse_determinant >= 1e-12f;
-            grad_log_ratio = select(free, 0.5f * sums[kV]);
-            inverse_before = select(free, 1.0f / p.determinant_before);
-        }
-
-        // covariance = half half^T + eps2d, so dL/dhalf = U^T E (U half). The determinant before eps2d is |normal|^2, with
-        // gradient 2 (half1 x normal, normal x half0); covariance^-1 half is (eps2d half + those products) / determinant.
-        V grad_half0[3], grad_half1[3];
-        for (int k = 0; k < 3; ++k) {
-            const int next = (k + 1) % 3, last = (k + 2) % 3;
-            const V cross0 = p.half1[next] * p.normal[last] - p.half1[last] * p.normal[next];
-            const V cross1 = p.normal[next] * p.half0[last] - p.normal[last] * p.half0[next];
-            const V adjoint0 = cam.eps2d * p.half0[k] + cross0, adjoint1 = cam.eps2d * p.half1[k] + cross1;
-            const V sheared = adjoint1 * inverse_a;  // half1 - slope half0
-            const V row1 = e01 * p.half0[k] + e11 * sheared;
-            const V row0 = e00 * p.half0[k] + e01 * sheared - p.slope * row1;
-            grad_half0[k] = row0 + 2.0f * grad_log_ratio * (cross0 * inverse_before - adjoint0 * inverse_determinant);
-            grad_half1[k] = row1 + 2.0f * grad_log_ratio * (cross1 * inverse_before - adjoint1 * inverse_determinant);
-        }
-        V grad_axis0[3], grad_axis1[3], grad_scale[3];
-        for (int k = 0; k < 3; ++k) {
-            grad_scale[k] = grad_half0[k] * p.axis0[k] + grad_half1[k] * p.axis1[k];
-            grad_axis0[k] = grad_half0[k] * p.scale[k];
-            grad_axis1[k] = grad_half1[k] * p.scale[k];
-        }
-
-        // axis = J W R
-        V grad_rotation[9], grad_jw0[3], grad_jw1[3];
-        for (int row = 0; row < 3; ++row) {
-            grad_jw0[row] = grad_jw1[row] = V{};
-            for (int k = 0; k < 3; ++k) {
-                grad_rotation[3 * row + k] = p.jw0[row] * grad_axis0[k] + p.jw1[row] * grad_axis1[k];
-                grad_jw0[row] += grad_axis0[k] * p.rotation[3 * row + k];
-                grad_jw1[row] += grad_axis1[k] * p.rotation[3 * row + k];
-            }
-        }
-        const V w = p.quat[0], x = p.quat[1], y = p.quat[2], z = p.quat[3];
-        const V* h = grad_rotation;
-        V grad_quat[4] = {
-            2.0f * (z * (h[3] - h[1]) + y * (h[2] - h[6]) + x * (h[7] - h[5])),
-            2.0f * (y * (h[1] + h[3]) + z * (h[2] + h[6]) + w * (h[7] - h[5]) - 2.0f * x * (h[4] + h[8])),
-            2.0f * (x * (h[1] + h[3]) + w * (h[2] - h[6]) + z * (h[5] + h[7]) - 2.0f * y * (h[0] + h[8])),
-            2.0f * (w * (h[3] - h[1]) + x * (h[2] + h[6]) + y * (h[5] + h[7]) - 2.0f * z * (h[0] + h[4])),
-        };
-        V radial = grad_quat[0] * w + grad_quat[1] * x + grad_quat[2] * y + grad_quat[3] * z;
-        radial = select(p.inverse_norm < 5e11f, radial);  // a zero quaternion is divided by a constant
-        for (int k = 0; k < 4; ++k) grad_quat[k] = (grad_quat[k] - radial * p.quat[k]) * p.inverse_norm;
-
-        // J and the centre, in x/z, y/z and 1/z
-        V grad_jx = V{}, grad_jxz = V{}, grad_jy = V{}, grad_jyz = V{};
-        for (int k = 0; k < 3; ++k) {
-            grad_jx += grad_jw0[k] * cam.R[k];
-            grad_jy += grad_jw1[k] * cam.R[3 + k];
-            grad_jxz += grad_jw0[k] * cam.R[6 + k];
-            grad_jyz += grad_jw1[k] * cam.R[6 + k];
-        }
-        const Mask free_x = (p.ratio_x >= cam.min_x) & (p.ratio_x <= cam.max_x);
-        const Mask free_y = (p.ratio_y >= cam.min_y) & (p.ratio_y <= cam.max_y);
-        const V grad_ratio_x = cam.fx * grad_x - select(free_x, p.jacobian_x * grad_jxz);
-        const V grad_ratio_y = cam.fy * grad_y - select(free_y, p.jacobian_y * grad_jyz);
-        const V grad_inverse_z = cam.fx * (grad_jx - p.clamped_x * grad_jxz) + cam.fy * (grad_jy - p.clamped_y * grad_jyz);
-        V grad_camera[3];
-        grad_camera[0] = grad_ratio_x * p.inverse_z;
-        grad_camera[1] = grad_ratio_y * p.inverse_z;
-        grad_camera[2] = sums[kDepth] - p.inverse_z * (grad_ratio_x * p.ratio_x + grad_ratio_y * p.ratio_y +
-                                                       grad_inverse_z * p.inverse_z);
-
-        V grad_vector[3];
-        color_backward(gaussians, cam, p.world, i, n, is_drawn, sums + kR, set, grads.colors, grad_vector);
-
-        // What is not drawn has no gradient; its numbers above may be anything.
-        V grad_mean[3];
-        for (int k = 0; k < 3; ++k) {
-            grad_mean[k] = grad_camera[0] * cam.R[k] + grad_camera[1] * cam.R[3 + k] + grad_camera[2] * cam.R[6 + k];
-            grad_mean[k] = select(is_drawn, grad_mean[k] + grad_vector[k]);
-            grad_scale[k] = select(is_drawn, grad_scale[k]);
-        }
-        for (int k = 0; k < 4; ++k) grad_quat[k] = select(is_drawn, grad_quat[k]);
-        put_rows3(grad_mean, grads.means, i, n, set);
-        put_rows4(grad_quat, grads.quats, i, n, set);
-        put_rows3(grad_scale, grads.scales, i, n, set);
-        put_numbers(select(is_drawn, grad_opacity), grads.opacities, i, n, set);
-        for (int k = 0; k < 3; ++k) {
-            block[k] += select(is_drawn, grad_camera[0] * p.world[k] + p.jacobian_x * grad_jw0[k]);
-            block[3 + k] += select(is_drawn, grad_camera[1] * p.world[k] + p.jacobian_y * grad_jw1[k]);
-            block[6 + k] += select(is_drawn, grad_camera[2] * p.world[k] + p.jacobian_xz * grad_jw0[k] +
-                                                 p.jacobian_yz * grad_jw1[k]);
-            block[9 + k] += select(is_drawn, grad_camera[k]);
-            block[12 + k] -= select(is_drawn, grad_vector[k]);
-        }
+        const Projected projected(gaussians, camera, i, n);
+        const Gradients gradients(gaussians, camera, projected, i, n, drawn, sums);
+        put_rows3(gradients.mean, grads.means, i, n, set);
+        put_rows4(gradients.quat, grads.quats, i, n, set);
+        put_rows3(gradients.scale, grads.scales, i, n, set);
+        put_numbers(select(drawn, sums[kV] / projected.shape.opacity), grads.opacities, i, n, set);
+        put_colors(gaussians, gradients.colors, grads.colors, i, n, set);
+        for (int k = 0; k < kCameraSums; ++k) block[k] += gradients.camera[k];
     }
     finish_streaming();
     Slot total;

@@ -1,32 +1,11 @@
 // Gaussians in space to Gaussians in the image, a vector of them at a time: reference.py, project_gaussians.
 #pragma once
 
-#include "lanes_rows.h"
+#include "lanes_activation.h"
 #include "layout.h"
 
 namespace sparse3d {
 namespace {
-
-// `n` rows of kFloats floats from row i on, in an array as long as whole vectors; lanes past the end repeat the last row.
-template <int kFloats>
-struct PaddedRows {
-    float floats[kLanes * kFloats];
-
-    PaddedRows(const float* rows, int n) {
-        for (int l = 0; l < kLanes; ++l)
-            __builtin_memcpy(floats + l * kFloats, rows + (l < n ? l : n - 1) * kFloats, kFloats * sizeof(float));
-    }
-};
-
-inline V load_numbers(const float* numbers, int64_t i, int n) {
-    return load(n == kLanes ? numbers + i : PaddedRows<1>(numbers + i, n).floats);
-}
-inline void load_rows3(const float* rows, int64_t i, int n, V columns[3]) {
-    load_columns3(n == kLanes ? rows + 3 * i : PaddedRows<3>(rows + 3 * i, n).floats, columns);
-}
-inline void load_rows4(const float* rows, int64_t i, int n, V columns[4]) {
-    load_columns4(n == kLanes ? rows + 4 * i : PaddedRows<4>(rows + 4 * i, n).floats, columns);
-}
 
 // project_gaussians up to the 2D covariance, with what its gradient needs again.
 struct Projected {
@@ -35,7 +14,8 @@ struct Projected {
     V ratio_x, ratio_y;              // x/z, y/z
     V clamped_x, clamped_y;          // the same, as the Jacobian has them
     V quat[4], inverse_norm;         // normalized
-    V rotation[9], scale[3];         // of the Gaussian
+    V rotation[9];                   // of the Gaussian
+    Shape shape;
     V jacobian_x, jacobian_xz, jacobian_y, jacobian_yz;
     V jw0[3], jw1[3];                // rows of J W
     V axis0[3], axis1[3];            // rows of J W R
@@ -45,7 +25,7 @@ struct Projected {
     V determinant_before, determinant;
     V slope, across;                 // b / a, and as in Splat
 
-    Projected(const Gaussians& gaussians, const Camera& camera_in, int64_t i, int n) {
+    Projected(const Gaussians& gaussians, const Camera& camera_in, int64_t i, int n) : shape(gaussians, i, n) {
         const Camera& cam = camera_in;
         load_rows3(gaussians.means, i, n, world);
         for (int k = 0; k < 3; ++k)
@@ -71,7 +51,6 @@ struct Projected {
         rotation[6] = 2.0f * (x * z - w * y);
         rotation[7] = 2.0f * (y * z + w * x);
         rotation[8] = 1.0f - 2.0f * (x * x + y * y);
-        load_rows3(gaussians.scales, i, n, scale);
 
         // J = (fx/z, 0, -fx tx/z^2; 0, fy/z, -fy ty/z^2), with tx/z and ty/z clamped
         jacobian_x = cam.fx * inverse_z;
@@ -85,8 +64,8 @@ struct Projected {
         for (int k = 0; k < 3; ++k) {
             axis0[k] = jw0[0] * rotation[k] + jw0[1] * rotation[3 + k] + jw0[2] * rotation[6 + k];
             axis1[k] = jw1[0] * rotation[k] + jw1[1] * rotation[3 + k] + jw1[2] * rotation[6 + k];
-            half0[k] = axis0[k] * scale[k];
-            half1[k] = axis1[k] * scale[k];
+            half0[k] = axis0[k] * shape.scale[k];
+            half1[k] = axis1[k] * shape.scale[k];
         }
         const V before_a = half0[0] * half0[0] + half0[1] * half0[1] + half0[2] * half0[2];
         const V before_c = half1[0] * half1[0] + half1[1] * half1[1] + half1[2] * half1[2];

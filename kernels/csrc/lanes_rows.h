@@ -254,5 +254,26 @@ inline void store_columns4(const V columns[4], float* p) {
     store(p + 3 * kLanes, rows4<3>(columns, AllLanes()));
 }
 
+// `n` rows of kFloats floats from row i on, in an array as long as whole vectors; lanes past the end repeat the last row.
+template <int kFloats>
+struct PaddedRows {
+    float floats[kLanes * kFloats];
+
+    PaddedRows(const float* rows, int n) {
+        for (int l = 0; l < kLanes; ++l)
+            __builtin_memcpy(floats + l * kFloats, rows + (l < n ? l : n - 1) * kFloats, kFloats * sizeof(float));
+    }
+};
+
+inline V load_numbers(const float* numbers, int64_t i, int n) {
+    return load(n == kLanes ? numbers + i : PaddedRows<1>(numbers + i, n).floats);
+}
+inline void load_rows3(const float* rows, int64_t i, int n, V columns[3]) {
+    load_columns3(n == kLanes ? rows + 3 * i : PaddedRows<3>(rows + 3 * i, n).floats, columns);
+}
+inline void load_rows4(const float* rows, int64_t i, int n, V columns[4]) {
+    load_columns4(n == kLanes ? rows + 4 * i : PaddedRows<4>(rows + 4 * i, n).floats, columns);
+}
+
 }  // namespace
 }  // namespace sparse3d

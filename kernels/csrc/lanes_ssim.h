@@ -55,17 +55,23 @@ struct SlidingWindow {
     const float* rows[kTaps];
     int turn = 0;
 
-    // Takes the next row: sums around lines[q][3 * kReach + i] for i < floats, or zeros without lines.
-    void push(const float (*lines)[kLineFloats], int floats) {
+    // Takes the next row: sums around lines[q][3 * kReach + i] for i < floats, or zeros without lines. Meanwhile asks for what is at
+    // `ahead`, as many floats of each: one cache line at a time, which no sum has to wait for.
+    void push(const float (*lines)[kLineFloats], int floats, const float* const* ahead = nullptr) {
         float(*row)[kRowFloats] = ring[turn % kTaps];
         for (int q = 0; q < kQuantities; ++q)
             for (int i = 0; i < floats; i += kLanes) {
+                if (ahead != nullptr) __builtin_prefetch(ahead[q] + i);
                 V sum = {};
                 if (lines != nullptr) {
-                    const float* const p = lines[q] + 3 * kReach + i;
-                    sum = kWindow[0] * load(p);
-#pragma GCC unroll 5
-                    for (int k = 1; k <= kReach; ++k) sum += kWindow[k] * (load(p - 3 * k) + load(p + 3 * k));
+                    static_assert(kReach == 5, "written out below");
+                    const float* const p = lines[q] + i;
+                    sum = kWindow[0] * load(p + 15);
+                    sum += kWindow[1] * (load(p + 12) + load(p + 18));
+                    sum += kWindow[2] * (load(p + 9) + load(p + 21));
+                    sum += kWindow[3] * (load_across<6>(p) + load_across<24>(p));
+                    sum += kWindow[4] * (load_across<3>(p) + load_across<27>(p));
+                    sum += kWindow[5] * (load(p) + load(p + 30));
                 }
                 store(row[q] + i, sum);
             }
@@ -240,18 +246,21 @@ void loss(const LossTask& task, int64_t begin, int64_t end) {
         sums[0] = sums[1] = 0.0;
         for (int y = tile.y0 - around - kReach; y < tile.y1 + around + kReach; ++y) {
             const bool exists = y >= 0 && y < task.height;
+            const float* wanted[4] = {task.image, task.image, task.image, task.image};  // pieces of rows that come soon
             if (y + kRowsAhead >= 0 && y + kRowsAhead < task.height) {
                 const int64_t ahead = 3 * (static_cast<int64_t>(y + kRowsAhead) * task.width + span.first);
-                prefetch(task.image + ahead, 3 * span.pixels);
-                prefetch(task.target + ahead, 3 * span.pixels);
+                wanted[0] = task.image + ahead;
+                wanted[1] = task.target + ahead;
+                prefetch(wanted[0] + wide, 3 * span.pixels - wide);
+                prefetch(wanted[1] + wide, 3 * span.pixels - wide);
                 if (y >= kReach) {
-                    prefetch(plane_row(task.target_mean, task, tile.x0 - around, y + kRowsAhead - kReach), wide);
-                    prefetch(plane_row(task.target_variance, task, tile.x0 - around, y + kRowsAhead - kReach), wide);
+                    wanted[2] = plane_row(task.target_mean, task, tile.x0 - around, y + kRowsAhead - kReach);
+                    wanted[3] = plane_row(task.target_variance, task, tile.x0 - around, y + kRowsAhead - kReach);
                 }
             }
             if (exists) product_lines(task, span, y, lines);
             if (y >= tile.y0 && y < tile.y1) sums[0] += sum_of_sizes(lines[0] + 3 * (around + kReach), 3 * pixels);
-            window.push(exists ? lines : nullptr, wide);
+            window.push(exists ? lines : nullptr, wide, wanted);
 
             const int centre = y - kReach;
             if (centre < tile.y0 - around) continue;
@@ -261,6 +270,7 @@ void loss(const LossTask& task, int64_t begin, int64_t end) {
                 const float* const target_variance = plane_row(task.target_variance, task, tile.x0 - around, centre);
                 V sum = {};
                 for (int i = 0; i < wide; i += kLanes) {
+                    __builtin_prefetch(wanted[3] + i);
                     const V mean_d = window.sum(0, i), mean_y = load(target_mean + i), mean_x = mean_y + mean_d;
                     const V var_d = window.sum(1, i) - mean_d * mean_d;
                     const V covariance = window.sum(2, i) - mean_y * mean_d;  // of y and d

@@ -48,6 +48,9 @@ struct Gaussians {
     int64_t count;
     int color_stride;  // floats of `colors` per Gaussian
     int sh_degree;     // -1: `colors` are colours
+    bool before_activation;  // `scales` are natural logarithms and `opacities` logits, as the optimizer holds them
+    const uint8_t* kept;     // (N), 0: left out of this training step; null: none is
+    float kept_factor;       // of the opacities of the others, 1 where `kept` is null
 };
 
 // Where their gradients go.
@@ -122,7 +125,7 @@ struct BlendTask {
     const uint32_t* members;       // Gaussians of each region, ascending
     const uint32_t* region_begin;  // (regions + 1) into members
     RegionLists* lists;            // (regions)
-    float *rgb, *alpha, *depth, *median;
+    float *rgb, *alpha, *depth, *median;  // the last two null where they are not wanted
     // backward only; null where the loss does not depend on that output
     const float *grad_rgb, *grad_alpha, *grad_depth;
     Slot* slots;              // as members

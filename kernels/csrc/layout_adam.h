@@ -5,21 +5,27 @@
 
 namespace sparse3d {
 
-constexpr int kMostRowFloats = 64;
-constexpr int kAdamRows = 1024;  // in one unit of work
-constexpr int kAdamAhead = 512;  // numbers
+// The parameters of N Gaussians, as Gaussians in layout.h has them before their activation.
+enum Parameter { kMeans, kQuats, kLogScales, kLogitOpacities, kCoefficients, kParameters };
 
-// Rows of `floats` numbers each.
+constexpr int kMostRowFloats = 48;  // coefficients of degree 3
+constexpr int kRowGroup = 16;       // rows that are whole vectors for every instruction set, whatever their length
+
+// One of the parameters, in rows of `floats` numbers each. kRowGroup rows have the same learning rates, and the same places
+// of rows, as any other: `rates` and `rows` have them for each number.
+struct AdamTensor {
+    float *values, *mean, *square;
+    int floats;  // 1 to kMostRowFloats
+    float rates[kRowGroup * kMostRowFloats];  // with the first bias correction in them
+    uint32_t rows[kRowGroup * kMostRowFloats];
+};
+
 struct AdamTask {
-    float* values;
-    const float* gradient;
-    float *mean, *square;
-    const float* rates;    // (floats), with the first bias correction in them
-    const uint8_t* drawn;  // (rows), 0: left as it is
-    int floats;            // 1 to kMostRowFloats
+    AdamTensor tensors[kParameters];
     float kept1, fresh1, kept2, fresh2;  // beta and 1 - beta, which float32 would not get from it
     float root_scale;  // 1 / sqrt(1 - beta2^step)
     float eps;
+    float opacity_decay;  // opacities that take part in the step are multiplied by it
 };
 
 }  // namespace sparse3d

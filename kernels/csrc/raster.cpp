@@ -75,7 +75,8 @@ int64_t region_count(const Camera& camera) { return static_cast<int64_t>(camera.
 // `images` moved on to view v.
 Images at_view(const Images& images, const Camera& camera, int64_t v) {
     const int64_t first = v * camera.width * camera.height;
-    return {images.rgb + 3 * first, images.alpha + first, images.depth + first, images.median + first};
+    return {images.rgb + 3 * first, images.alpha + first, images.depth ? images.depth + first : nullptr,
+            images.median ? images.median + first : nullptr};
 }
 
 BlendTask blend_task(const View& view, const Images& images) {
@@ -183,6 +184,27 @@ Context forward(const Isa& isa, const Gaussians& gaussians, const Cameras& camer
     return context;
 }
 
+namespace {
+
+// The gradient sums of one view's splats: sets `slots` and `background_sums` (regions, 3).
+SlotTable blend_gradients(const Isa& isa, const View& view, const Images& images, const ImageGradients& image_gradients, int64_t count,
+                          Buffer<Slot>& slots, Buffer<float>& background_sums, int threads) {
+    const Members& members = view.members;
+    const int64_t regions = region_count(view.camera);
+    slots.resize(members.region_begin[regions]);
+    background_sums.resize(3 * regions);
+    BlendTask task = blend_task(view, images);
+    task.grad_rgb = image_gradients.rgb;
+    task.grad_alpha = image_gradients.alpha;
+    task.grad_depth = image_gradients.depth;
+    task.slots = slots.data();
+    task.background_sums = background_sums.data();
+    parallel_for(regions, 1, threads, [&](int64_t region, int64_t, int) { isa.blend_backward(task, region); });
+    return {count, members.place_begin.data(), members.places.data(), slots.data()};
+}
+
+}  // namespace
+
 void backward(const Isa& isa, const Context& context, const Gaussians& gaussians, const Images& images,
               const ImageGradients& image_gradients, const GaussianGradients& gradients, float* viewmats, float* background,
               int threads) {
@@ -194,29 +216,32 @@ void backward(const Isa& isa, const Context& context, const Gaussians& gaussians
     Buffer<float> background_sums, block_sums(blocks * kCameraSums);
     for (size_t v = 0; v < context.views.size(); ++v) {
         const View& view = context.views[v];
-        const Members& members = view.members;
-        const int64_t regions = region_count(view.camera);
         const int64_t first = static_cast<int64_t>(v) * view.camera.width * view.camera.height;
-        slots.resize(members.region_begin[regions]);
-        background_sums.resize(3 * regions);
-
-        BlendTask task = blend_task(view, at_view(images, view.camera, static_cast<int64_t>(v)));
-        task.grad_rgb = image_gradients.rgb ? image_gradients.rgb + 3 * first : nullptr;
-        task.grad_alpha = image_gradients.alpha ? image_gradients.alpha + first : nullptr;
-        task.grad_depth = image_gradients.depth ? image_gradients.depth + first : nullptr;
-        task.slots = slots.data();
-        task.background_sums = background_sums.data();
-        parallel_for(regions, 1, threads, [&](int64_t region, int64_t, int) { isa.blend_backward(task, region); });
-        for (int64_t region = 0; region < regions; ++region)
+        const ImageGradients of_view = {image_gradients.rgb ? image_gradients.rgb + 3 * first : nullptr,
+                                        image_gradients.alpha ? image_gradients.alpha + first : nullptr,
+                                        image_gradients.depth ? image_gradients.depth + first : nullptr};
+        const SlotTable table = blend_gradients(isa, view, at_view(images, view.camera, static_cast<int64_t>(v)), of_view,
+                                                gaussians.count, slots, background_sums, threads);
+        for (int64_t region = 0; region < region_count(view.camera); ++region)
             for (int k = 0; k < 3; ++k) background[k] += background_sums[3 * region + k];
-
-        const SlotTable table = {gaussians.count, members.place_begin.data(), members.places.data(), slots.data()};
         parallel_for(blocks, 1, threads, [&](int64_t block, int64_t, int) {
             isa.project_backward(gaussians, view.camera, block * kBlock, std::min((block + 1) * kBlock, gaussians.count), table,
                                  v == 0, gradients, block_sums.data() + block * kCameraSums);
         });
         add_viewmat_gradient(view.camera, block_sums.data(), blocks, viewmats + 16 * v);
     }
+}
+
+void update(const Isa& isa, const Context& context, const Gaussians& gaussians, const Images& images,
+            const ImageGradients& image_gradients, const AdamTask& task, int threads) {
+    const View& view = context.views[0];
+    Buffer<Slot> slots;
+    Buffer<float> background_sums;
+    const SlotTable table =
+        blend_gradients(isa, view, images, image_gradients, gaussians.count, slots, background_sums, threads);
+    parallel_for(gaussians.count, kBlock, threads, [&](int64_t begin, int64_t end, int) {
+        isa.update(gaussians, view.camera, begin, end, table, task);
+    });
 }
 
 }  // namespace sparse3d

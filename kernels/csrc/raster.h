@@ -52,7 +52,7 @@ struct Cameras {
 };
 
 struct Images {
-    float *rgb, *alpha, *depth, *median;  // (V, H, W, 3) and (V, H, W)
+    float *rgb, *alpha, *depth, *median;  // (V, H, W, 3) and (V, H, W); the last two null where they are not wanted
 };
 
 struct ImageGradients {
@@ -66,5 +66,10 @@ Context forward(const Isa& isa, const Gaussians& gaussians, const Cameras& camer
 // left them. The result does not depend on `threads`.
 void backward(const Isa& isa, const Context& context, const Gaussians& gaussians, const Images& images,
               const ImageGradients& image_gradients, const GaussianGradients& gradients, float* viewmats, float* background, int threads);
+
+// The step of training that those gradients are for, of one view: moves the Gaussians, which are before their activation and are the
+// task's values. The result does not depend on `threads`.
+void update(const Isa& isa, const Context& context, const Gaussians& gaussians, const Images& images,
+            const ImageGradients& image_gradients, const AdamTask& task, int threads);
 
 }  // namespace sparse3d

@@ -38,7 +38,7 @@ void find_members(const Camera& camera, int64_t count, int threads, RegionCounts
     counts.totals.resize(ranges);
     parallel_for(ranges, 1, ranges, [&](int64_t range, int64_t, int) {
         uint64_t total = 0;
-        for (int64_t i = range_begin(range); i < range_begin(range + 1); ++i) total += regions_of(counts, i);
+        for (int64_t i = range_begin(range), end = range_begin(range + 1); i < end; ++i) total += regions_of(counts, i);
         counts.totals[range] = total;
     });
     uint64_t total = 0;
@@ -51,23 +51,33 @@ void find_members(const Camera& camera, int64_t count, int threads, RegionCounts
         throw std::length_error("means: these Gaussians meet 2^31 or more regions of the image; draw fewer, or a smaller image");
 
     counts.counts.resize(static_cast<size_t>(ranges) * regions);
+    counts.corners.resize(static_cast<size_t>(ranges) * regions);
     parallel_for(ranges, 1, ranges, [&](int64_t range, int64_t, int) {
         uint32_t* in_region = counts.counts.data() + range * regions;
+        Corners* corners = counts.corners.data() + range * regions;
         std::fill_n(in_region, regions, 0u);
-        for (int64_t i = range_begin(range); i < range_begin(range + 1); ++i) {
+        std::fill_n(corners, regions, Corners{});
+        for (int64_t i = range_begin(range), end = range_begin(range + 1); i < end; ++i) {
             const uint32_t x = counts.boxes_x[i], y = counts.boxes_y[i];
             const uint32_t across = (x >> 16) - (x & 0xffffu), down = (y >> 16) - (y & 0xffffu);  // all ones for kNowhere
             if (across > 1 || down > 1) {
                 for_each_region(counts, camera.regions_x, i, [&](uint32_t region) { ++in_region[region]; });
                 continue;
             }
-            // Nearly all meet one to four regions, in no order that a branch could be guessed from.
-            uint32_t* const first = in_region + (y & 0xffffu) * camera.regions_x + (x & 0xffffu);
-            uint32_t* const below = first + down * camera.regions_x;
-            first[0] += 1;
-            first[across] += across;
-            below[0] += down;
-            below[across] += across & down;
+            // Nearly all meet one to four regions, in no order that a branch could be guessed from. Neighbours in memory often
+            // begin in the same one, so that they wait for each other's sums: once each, as the four are side by side.
+            Corners& first = corners[(y & 0xffffu) * camera.regions_x + (x & 0xffffu)];
+            first.here += 1;
+            first.right += across;
+            first.below += down;
+            first.below_right += across & down;
+        }
+        for (int64_t region = 0; region < regions; ++region) {
+            const Corners& first = corners[region];
+            in_region[region] += first.here;
+            if (first.right) in_region[region + 1] += first.right;
+            if (first.below) in_region[region + camera.regions_x] += first.below;
+            if (first.below_right) in_region[region + camera.regions_x + 1] += first.below_right;
         }
     });
     members.region_begin.resize(regions + 1);
@@ -89,7 +99,7 @@ void find_members(const Camera& camera, int64_t count, int threads, RegionCounts
     parallel_for(ranges, 1, ranges, [&](int64_t range, int64_t, int) {
         uint32_t* next = counts.counts.data() + range * regions;
         uint32_t place = static_cast<uint32_t>(counts.totals[range]);
-        for (int64_t i = range_begin(range); i < range_begin(range + 1); ++i) {
+        for (int64_t i = range_begin(range), end = range_begin(range + 1); i < end; ++i) {
             members.place_begin[i] = place;
             for_each_region(counts, camera.regions_x, i, [&](uint32_t region) {
                 members.members[next[region]] = static_cast<uint32_t>(i);

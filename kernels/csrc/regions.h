@@ -13,10 +13,16 @@ struct Members {
     Buffer<uint32_t> places;        // where each Gaussian stands in members
 };
 
+// Of the Gaussians whose first region is one: how many meet it, the next one, and the two below.
+struct Corners {
+    uint32_t here, right, below, below_right;
+};
+
 // Memory that is used again for the next view.
 struct RegionCounts {
     Buffer<uint32_t> boxes_x, boxes_y;  // RegionBoxes
     Buffer<uint32_t> counts;
+    Buffer<Corners> corners;
     Buffer<uint64_t> totals;
 };
 

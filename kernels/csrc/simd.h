@@ -42,6 +42,18 @@ inline void store_some(float* p, V v, int count) {
     for (int l = 0; l < count; ++l) p[l] = v[l];
 }
 
+// load(p + kFloats) for p aligned to a vector. A load that straddles two cache lines takes the time of two, which is that of a
+// shuffle: where many such loads stand together, some of them by this keep both parts of a processor busy.
+template <int kFloats>
+inline V load_across(const float* p) {
+#if defined(__AVX512F__)
+    constexpr int kFirst = kFloats / kLanes * kLanes;
+    return (V)_mm512_alignr_epi32((__m512i)load(p + kFirst + kLanes), (__m512i)load(p + kFirst), kFloats - kFirst);
+#else
+    return load(p + kFloats);
+#endif
+}
+
 // Writes whole cache lines that will not be read again soon, without fetching them first; p is aligned to a vector.
 // Call finish_streaming before another thread is told.
 inline void stream(float* p, V v) {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparse3d.kernels import adam, cpu, cpu_adam
+from sparse3d.kernels import adam, cpu
 
 
 def room_like(tensor: Tensor) -> Tensor:
@@ -64,6 +64,5 @@ class SelectiveAdam:
                 continue
             if drawn is None:
                 drawn = tensor.new_ones(len(tensor), dtype=torch.bool)
-            update = cpu_adam.selective_adam if cpu.takes(tensor) else adam.selective_adam
             moments = self.moments[name]
-            update(tensor, tensor.grad, moments.mean, moments.square, self.rates[name], drawn, self.steps)
+            adam.selective_adam(tensor, tensor.grad, moments.mean, moments.square, self.rates[name], drawn, self.steps)

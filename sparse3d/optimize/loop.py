@@ -12,11 +12,14 @@ from torch import Tensor
 from sparse3d.config import OptimizeConfig
 from sparse3d.errors import UserError
 from sparse3d.geometry import near_plane, scene_extent
+from sparse3d.kernels import cpu
+from sparse3d.kernels.cpu_train import Dropout
 from sparse3d.optimize import mcmc
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
-from sparse3d.optimize.losses import Target, photometric_loss, prepare_target
+from sparse3d.optimize.losses import Target, prepare_target
 from sparse3d.optimize.parameters import Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
+from sparse3d.optimize.step import autograd_step, compiled_step
 from sparse3d.progress import StageReporter
 from sparse3d.render import Look, Rasterizer
 from sparse3d.types import Gaussians, View
@@ -135,62 +138,25 @@ def _step(
     """One view: render, compare, update. Returns the loss."""
     means_lr = exponential(config.means_lr, config.means_lr_final, step, config.steps) * extent
     parameters.set_learning_rate("means", means_lr)
-    degree = sh_degree_at(step, config)
-    current = parameters.gaussians
-    opacities = current.opacities
-    dropout = dropout_at(step, config)
-    if dropout > 0:
-        opacities = opacities * _dropout(len(parameters), dropout, generator)
-    camera = view.cameras
-    rgb, *_ = rasterize(
-        current.means,
-        current.quats,
-        current.scales,
-        opacities,
-        current.sh,
-        camera.w2c,
-        camera.K,
-        camera.width,
-        camera.height,
-        sh_degree=degree,
-        antialiased=look.antialiased,
-        background=torch.tensor(look.background),
-        near_plane=look.near_plane,
-    )
-    loss = photometric_loss(rgb.squeeze(0).permute(2, 0, 1), target, config.ssim_weight, view.mask)
-    parameters.adam.zero_grad()
-    loss.backward()
-    gradient = parameters.tensors["logit_opacities"].grad
-    assert gradient is not None
-    drawn = gradient != 0
-    parameters.adam.step(drawn)
-    if config.opacity_decay < 1:
-        _decay_opacities(parameters, drawn, config.opacity_decay)
+    share = dropout_at(step, config)
+    dropout = _dropout(len(parameters), share, generator) if share > 0 else None
+    rest = (sh_degree_at(step, config), dropout, config, look)
+    if rasterize is cpu.rasterize and isinstance(target, Target):
+        loss = compiled_step(parameters, view, target, *rest)
+    else:
+        loss = autograd_step(rasterize, parameters, view, target, *rest)
     if config.strategy == "mcmc" and step < config.refine_stop * config.steps:
         if step > 0 and step % config.refine_interval == 0:
             mcmc.refine(parameters, config, generator)
         mcmc.explore(parameters, config, means_lr, generator)
-    return float(loss.detach())
+    return loss
 
 
-def _dropout(count: int, share: float, generator: torch.Generator) -> Tensor:
-    """(N,) factors: 0 for a random share, for the others what keeps the mean at 1. Shares are whole multiples of 2^-16."""
+def _dropout(count: int, share: float, generator: torch.Generator) -> Dropout:
+    """Leaves out a random share of the Gaussians, a whole multiple of 2^-16; the factor keeps the mean of opacities."""
     # four numbers from each draw of 64 bits, which takes the generator as long as one
     draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    kept = draws.view(torch.int16)[:count] >= round(2**16 * share) - 2**15
-    return kept.float().mul_(1 / (1 - share))
-
-
-def _decay_opacities(parameters: Parameters, drawn: Tensor, factor: float) -> None:
-    """Multiplies the opacities that took part in the step by a factor below one (Binocular3DGS, arXiv:2410.18822, section 3.3).
-
-    The paper multiplies all of them at each step. With three views that is the same; with fifty, a Gaussian that ten views see
-    would fade five times as fast as they can hold it up.
-    """
-    with torch.no_grad():
-        logits = parameters.tensors["logit_opacities"]
-        decayed = torch.logit(logits.sigmoid().mul_(factor), eps=1e-7)
-        logits.addcmul_(decayed.sub_(logits), drawn.to(logits.dtype))
+    return Dropout(draws.view(torch.int16)[:count] >= round(2**16 * share) - 2**15, 1 / (1 - share))
 
 
 def _without_faint(gaussians: Gaussians, opacity: float) -> Gaussians:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparse3d.config import OptimizeConfig
+from sparse3d.kernels.cpu_train import Trained
 from sparse3d.optimize.adam import Moments, SelectiveAdam, room_like
 from sparse3d.types import Gaussians
 
@@ -44,6 +45,7 @@ class Parameters:
             "sh": harmonics,
         }
         self.adam = SelectiveAdam(self.tensors, rates)
+        self._trained: Trained | None = None
 
     def __len__(self) -> int:
         return self.tensors["means"].shape[0]
@@ -53,6 +55,16 @@ class Parameters:
         """The current Gaussians, connected to the graph."""
         t = self.tensors
         return Gaussians(t["means"], t["quats"], t["log_scales"], t["logit_opacities"], t["sh"])
+
+    @property
+    def trained(self) -> Trained:
+        """The Gaussians and their Adam state for the compiled step; float32 on the CPU."""
+        moments = [self.adam.moments[name] for name in NAMES]
+        parts = ([self.tensors[name] for name in NAMES], [m.mean for m in moments], [m.square for m in moments])
+        current = [tensor for part in parts for tensor in part]
+        if self._trained is None or any(a is not b for a, b in zip(self._trained.tensors, current, strict=True)):
+            self._trained = Trained(*parts)
+        return self._trained
 
     def set_learning_rate(self, name: str, rate: float) -> None:
         """Changes the learning rate of all numbers of one tensor."""

@@ -58,7 +58,8 @@ std::vector<Floats> raster_results(const Isa& isa, int threads) {
         intrinsics[9 * v + 8] = 1.0f;
     }
     const float background[3] = {0.1f, 0.2f, 0.3f};
-    const Gaussians gaussians = {means.data(), quats.data(), scales.data(), opacities.data(), colors.data(), kCount, 12, 1};
+    const Gaussians gaussians = {means.data(), quats.data(), scales.data(), opacities.data(), colors.data(), kCount, 12, 1,
+                                 false, nullptr, 1.0f};
     const Cameras cameras = {viewmats.data(), intrinsics.data(), kViews, kWidth, kHeight, 0.01f, 1e10f, 0.3f, true, background};
     Floats rgb(3 * kViews * kPixels), alpha(kViews * kPixels), depth(kViews * kPixels), median(kViews * kPixels);
     const Images images = {rgb.data(), alpha.data(), depth.data(), median.data()};
@@ -130,22 +131,51 @@ std::vector<Floats> warp_results(const Isa& isa, int threads) {
     return {color, depth, validity};
 }
 
-std::vector<Floats> adam_results(const Isa& isa, int threads) {
-    constexpr int kRows = 5000, kFloats = 48;
-    Floats values = uniform(kRows * kFloats, -1.0f, 1.0f, 15), mean(values.size()), square(values.size());
-    const Floats gradient = uniform(values.size(), -1.0f, 1.0f, 16), rates = uniform(kFloats, 0.1f, 1.0f, 17);
-    std::vector<uint8_t> drawn(kRows);
-    for (int row = 0; row < kRows; ++row) drawn[row] = row % 3 != 0;
-    const AdamTask task = {values.data(), gradient.data(), mean.data(), square.data(), rates.data(), drawn.data(), kFloats,
-                           0.9f, 0.1f, 0.999f, 0.001f, 31.6f, 1e-15f};
-    selective_adam(isa, task, kRows, threads);
-    return {values, mean, square};
+// A step of training: pictures before it, then the Gaussians and what Adam keeps of them.
+std::vector<Floats> training_results(const Isa& isa, int threads) {
+    constexpr int kFloats[kParameters] = {3, 4, 3, 1, 12};
+    Floats values[kParameters] = {uniform(3 * kCount, -1.0f, 1.0f, 1), uniform(4 * kCount, -1.0f, 1.0f, 2),
+                                  uniform(3 * kCount, -5.0f, -2.0f, 3), uniform(kCount, -2.0f, 2.0f, 4),
+                                  uniform(12 * kCount, -0.5f, 0.5f, 5)};
+    Floats mean[kParameters], square[kParameters];
+    AdamTask task = {};
+    for (int k = 0; k < kParameters; ++k) {
+        mean[k] = uniform(values[k].size(), -0.1f, 0.1f, 15);
+        square[k] = uniform(values[k].size(), 0.1f, 1.0f, 16);
+        const Floats rates = uniform(kFloats[k], 0.01f, 0.1f, 17);
+        task.tensors[k] = adam_tensor(values[k].data(), mean[k].data(), square[k].data(), rates.data(), kFloats[k]);
+    }
+    task.kept1 = 0.9f;
+    task.fresh1 = 0.1f;
+    task.kept2 = 0.999f;
+    task.fresh2 = 0.001f;
+    task.root_scale = 31.6f;
+    task.eps = 1e-15f;
+    task.opacity_decay = 0.99f;
+    std::vector<uint8_t> kept(kCount);
+    for (int i = 0; i < kCount; ++i) kept[i] = i % 5 != 0;
+    const Gaussians gaussians = {values[kMeans].data(), values[kQuats].data(), values[kLogScales].data(),
+                                 values[kLogitOpacities].data(), values[kCoefficients].data(), kCount, 12, 1, true, kept.data(), 1.25f};
+    Floats viewmat(16, 0.0f);
+    for (int k = 0; k < 4; ++k) viewmat[5 * k] = 1.0f;
+    viewmat[11] = 3.0f;
+    const float intrinsics[9] = {kWidth, 0.0f, 0.5f * kWidth, 0.0f, kWidth, 0.5f * kHeight, 0.0f, 0.0f, 1.0f};
+    const float background[3] = {0.1f, 0.2f, 0.3f};
+    const Cameras cameras = {viewmat.data(), intrinsics, 1, kWidth, kHeight, 0.01f, 1e10f, 0.3f, false, background};
+    Floats rgb(3 * kPixels), alpha(kPixels), depth(kPixels), median(kPixels);
+    const Images images = {rgb.data(), alpha.data(), depth.data(), median.data()};
+    const Context context = forward(isa, gaussians, cameras, images, true, threads);
+    const Floats by_rgb = uniform(rgb.size(), -0.3f, 0.7f, 6);
+    update(isa, context, gaussians, images, {by_rgb.data(), nullptr, nullptr}, task, threads);
+    std::vector<Floats> results = {rgb, alpha, depth, median};
+    for (int k = 0; k < kParameters; ++k) results.insert(results.end(), {values[k], mean[k], square[k]});
+    return results;
 }
 
 std::vector<Floats> all_results(const Isa& isa, int threads) {
     std::vector<Floats> results;
     for (const auto& part : {raster_results(isa, threads), loss_results(isa, threads), sweep_results(isa, threads),
-                             warp_results(isa, threads), adam_results(isa, threads)})
+                             warp_results(isa, threads), training_results(isa, threads)})
         results.insert(results.end(), part.begin(), part.end());
     return results;
 }

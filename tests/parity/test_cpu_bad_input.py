@@ -124,6 +124,11 @@ def test_semi_global(change, words):
         cpu_sweep.semi_global(**{"costs": torch.zeros(4, 3, 5), "guide": torch.zeros(3, 5), **change})
 
 
+def with_one(tensors: list[torch.Tensor], place: int, tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The list with another tensor in one place."""
+    return [*tensors[:place], tensor, *tensors[place + 1 :]]
+
+
 # One set of arguments that each binding takes, by name.
 N, H, W = 4, 6, 8
 GAUSSIANS = {
@@ -134,12 +139,22 @@ IMAGES = {"rgb": torch.zeros(1, H, W, 3), "alpha": torch.zeros(1, H, W), "depth"
 FORWARD = {
     **GAUSSIANS, **IMAGES, "median": torch.zeros(1, H, W), "viewmats": torch.eye(4)[None], "Ks": torch.eye(3)[None],
     "background": torch.zeros(3), "near_plane": 0.01, "far_plane": 1e10, "eps2d": 0.3, "antialiased": False,
-    "keep": True, "threads": 1,
+    "keep": True, "before_activation": False, "kept": None, "kept_factor": 1.0, "threads": 1,
+}  # fmt: skip
+RAW = {
+    **FORWARD, "colors": torch.ones(N, 3), "sh_degree": 0, "before_activation": True, "kept": torch.ones(N).byte(), "kept_factor": 1.5,
 }  # fmt: skip
 BACKWARD = {
     "context": _cpu.forward(**FORWARD), **GAUSSIANS, **IMAGES,
     **{f"grad_{name}": torch.zeros_like(value) for name, value in {**GAUSSIANS, **IMAGES}.items() if name != "sh_degree"},
     "grad_viewmats": torch.zeros(1, 4, 4), "grad_background": torch.zeros(3), "threads": 1,
+}  # fmt: skip
+TRAINED = [torch.ones(N, 3), torch.ones(N, 4), torch.ones(N, 3), torch.ones(N), torch.ones(N, 3)]
+UPDATE = {
+    "context": _cpu.forward(**RAW), "values": TRAINED, "means": TRAINED, "squares": TRAINED,
+    "rates": [torch.ones(value[0].numel()) for value in TRAINED], "sh_degree": 0, "kept": torch.ones(N).byte(), "kept_factor": 1.5,
+    "rgb": IMAGES["rgb"], "alpha": IMAGES["alpha"], "grad_rgb": torch.zeros(1, H, W, 3), "beta1": 0.9, "beta2": 0.999, "step": 1, "eps": 1e-15, "opacity_decay": 0.9,
+    "threads": 1,
 }  # fmt: skip
 LOSS = {
     "target": _cpu.ssim_target(torch.zeros(3, H, W), 1), "image": torch.zeros(H, W, 3), "mask": torch.ones(H, W).byte(),
@@ -155,7 +170,9 @@ MATCHING = {
 }  # fmt: skip
 BINDINGS: dict[str, tuple[Any, dict[str, Any]]] = {
     "forward": (_cpu.forward, FORWARD),
+    "forward before activation": (_cpu.forward, RAW),
     "backward": (_cpu.backward, BACKWARD),
+    "update": (_cpu.update, UPDATE),
     "ssim_target": (_cpu.ssim_target, {"image": torch.zeros(3, H, W), "threads": 1}),
     "photometric_loss": (_cpu.photometric_loss, LOSS),
     "zncc_sweep": (_cpu.zncc_sweep, SWEEP),
@@ -224,6 +241,26 @@ def test_arrays_go_in_as_they_are(binding, name):
         ("backward", {"grad_viewmats": torch.zeros(2, 4, 4)}, "context is of 1 views, grad_viewmats of 2"),
         ("backward", {"context": _cpu.forward(**{**FORWARD, "keep": False})}, "context is of 0 views, grad_viewmats of 1"),
         ("backward", {"threads": 0}, "threads is 0"),
+        ("forward", {"median": None}, "depth and median are only drawn together"),
+        ("forward", {"kept": torch.ones(N).byte()}, "kept is for Gaussians before their activation"),
+        ("forward before activation", {"sh_degree": -1}, "sh_degree is -1, needed 0 to 3"),
+        ("forward before activation", {"kept": torch.ones(N + 1).byte()}, r"kept is \(5\)"),
+        ("forward before activation", {"kept_factor": 0.9}, "kept_factor is 0.9"),
+        ("forward before activation", {"kept_factor": INF}, "kept_factor is inf"),
+        ("update", {"values": with_one(TRAINED, 0, torch.ones(N + 1, 3))}, r"quats is \(4, 4\)"),
+        ("update", {"values": with_one(TRAINED, 4, torch.ones(N, 51))}, "sh has 51 numbers in a row, needed 48"),
+        ("update", {"means": with_one(TRAINED, 3, torch.ones(N, 1))}, r"mean of logit_opacities is \(4, 1\)"),
+        ("update", {"squares": with_one(TRAINED, 1, torch.ones(4, N).T[:3])}, r"square of quats is \(3, 4\)"),
+        ("update", {"rates": with_one(TRAINED, 0, torch.ones(3).double())}, "rates of means is"),
+        ("update", {"context": _cpu.forward(**{**RAW, "keep": False})}, "context is of 0 views, needed 1"),
+        ("update", {"grad_rgb": torch.zeros(1, H, W)}, r"grad_rgb is \(1, 6, 8\)"),
+        ("update", {"kept": torch.ones(N - 1).byte()}, r"kept is \(3\)"),
+        ("update", {"beta1": 1.0}, "beta1 is 1"),
+        ("update", {"beta2": NAN}, "beta2 is nan"),
+        ("update", {"step": 0}, "step is 0"),
+        ("update", {"eps": 0.0}, "eps is 0"),
+        ("update", {"opacity_decay": 1.1}, "opacity_decay is 1.1"),
+        ("update", {"threads": 0}, "threads is 0"),
         ("ssim_target", {"image": torch.zeros(3, 0, W)}, "image has 8 x 0 pixels, needed 1 to 65536 on each side"),
         ("ssim_target", {"image": torch.zeros(3, 1, 65537)}, "image has 65537 x 1 pixels"),
         ("ssim_target", {"threads": 0}, "threads is 0"),

@@ -110,7 +110,8 @@ def test_fork_in_the_middle_of_a_call(tmp_path):
         K = torch.tensor([[[64.0, 0, 32], [0, 64, 32], [0, 0, 1]]])
         def draw():
             out = [torch.empty(1, size, size, 3)] + [torch.empty(1, size, size) for _ in range(3)]
-            _cpu.forward(*gaussians, torch.eye(4)[None], K, torch.zeros(3), -1, 0.01, 1e10, 0.3, False, *out, True, 4)
+            _cpu.forward(*gaussians, torch.eye(4)[None], K, torch.zeros(3), -1, 0.01, 1e10, 0.3, False, *out, True,
+                         False, None, 1.0, 4)
             return out[0]
         want = draw()
         over = threading.Event()

@@ -1,0 +1,120 @@
+"""One step of the optimization: draw a view, compare it with its photo, move the Gaussians.
+
+`autograd_step` does it with any rasterizer; `compiled_step` means the same, by the compiled kernels alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sparse3d.config import OptimizeConfig
+from sparse3d.kernels.cpu_loss import loss_and_gradient
+from sparse3d.kernels.cpu_train import Drawn, Dropout
+from sparse3d.optimize.losses import Target, photometric_loss
+from sparse3d.optimize.parameters import NAMES, Parameters
+from sparse3d.render import Look, Rasterizer
+from sparse3d.types import View
+
+
+def autograd_step(
+    rasterize: Rasterizer,
+    parameters: Parameters,
+    view: View,
+    target: Tensor | Target,
+    sh_degree: int,
+    dropout: Dropout | None,
+    config: OptimizeConfig,
+    look: Look,
+) -> float:
+    """Moves the Gaussians by the gradients that PyTorch finds.
+
+    Args:
+        rasterize: The renderer.
+        parameters: The Gaussians; changed.
+        view, target: The view and its image, or what `prepare_target` made of that.
+        sh_degree: Of the spherical harmonics in use.
+        dropout: Who takes part; all when None.
+        config: Settings of the loss and of the opacities' decay.
+        look: How the scene is drawn.
+
+    Returns:
+        The loss before the step.
+    """
+    current = parameters.gaussians
+    opacities = current.opacities
+    if dropout is not None:
+        opacities = opacities * (dropout.kept * dropout.factor)
+    camera = view.cameras
+    rgb, *_ = rasterize(
+        current.means,
+        current.quats,
+        current.scales,
+        opacities,
+        current.sh,
+        camera.w2c,
+        camera.K,
+        camera.width,
+        camera.height,
+        sh_degree=sh_degree,
+        antialiased=look.antialiased,
+        background=torch.tensor(look.background),
+        near_plane=look.near_plane,
+    )
+    loss = photometric_loss(rgb.squeeze(0).permute(2, 0, 1), target, config.ssim_weight, view.mask)
+    parameters.adam.zero_grad()
+    loss.backward()
+    gradient = parameters.tensors["logit_opacities"].grad
+    assert gradient is not None
+    drawn = gradient != 0
+    parameters.adam.step(drawn)
+    if config.opacity_decay < 1:
+        _decay_opacities(parameters, drawn, config.opacity_decay)
+    return float(loss.detach())
+
+
+def compiled_step(
+    parameters: Parameters,
+    view: View,
+    target: Target,
+    sh_degree: int,
+    dropout: Dropout | None,
+    config: OptimizeConfig,
+    look: Look,
+) -> float:
+    """`autograd_step` with `kernels.cpu.rasterize`: the same arguments, the same result but for rounding."""
+    camera = view.cameras
+    drawn = Drawn(
+        parameters.trained,
+        camera.w2c,
+        camera.K,
+        camera.width,
+        camera.height,
+        sh_degree=sh_degree,
+        near_plane=look.near_plane,
+        antialiased=look.antialiased,
+        background=torch.tensor(look.background),
+        dropout=dropout,
+    )
+    loss, gradient = loss_and_gradient(drawn.rgb[0].permute(2, 0, 1), target, config.ssim_weight, view.mask)
+    adam = parameters.adam
+    adam.steps += 1
+    drawn.update(
+        gradient.permute(1, 2, 0)[None],
+        [adam.rates[name] for name in NAMES],
+        adam.steps,
+        opacity_decay=config.opacity_decay,
+    )
+    return loss
+
+
+def _decay_opacities(parameters: Parameters, drawn: Tensor, factor: float) -> None:
+    """Multiplies the opacities that took part in the step by a factor below one (Binocular3DGS, arXiv:2410.18822, section 3.3).
+
+    The paper multiplies all of them at each step. With three views that is the same; with fifty, a Gaussian that ten views see
+    would fade five times as fast as they can hold it up.
+    """
+    with torch.no_grad():
+        logits = parameters.tensors["logit_opacities"]
+        decayed = torch.logit(logits.sigmoid().mul_(factor), eps=1e-7)
+        logits.addcmul_(decayed.sub_(logits), drawn.to(logits.dtype))
