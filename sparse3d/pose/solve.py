@@ -73,7 +73,7 @@ def solve(
         min_ratio=config.min_ratio,
         seed=seed,
     )
-    problem = Problem(correspondences, first, pairs)
+    problem = Problem(correspondences, first, pairs, fixed)
     best = Solution(None, {}, pairs, first, {})
     seen: list[tuple[frozenset[int], float]] = []  # views and gain of models that were refined
     for attempt in _attempts(problem, config, seed, budget):
