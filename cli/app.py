@@ -13,6 +13,7 @@ from sparse3d.cli.console import error
 from sparse3d.cli.doctor import doctor
 from sparse3d.cli.evaluate import evaluate
 from sparse3d.cli.models import app as models
+from sparse3d.cli.pose import pose
 from sparse3d.cli.recon import recon
 from sparse3d.cli.render import render
 from sparse3d.cli.view import view
@@ -58,6 +59,7 @@ def _root(
 
 
 app.command()(recon)
+app.command()(pose)
 app.command()(view)
 app.command()(render)
 app.command(name="eval")(evaluate)

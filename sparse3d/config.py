@@ -49,6 +49,12 @@ class PoseConfig:
     max_error: float = 0.002  # distance to the epipolar line up to which a match agrees, times the longer side
     init_angle_deg: float = 2.0  # triangulation angle the first pair needs
     resection_inliers: int = 20  # 2D-3D matches a photo needs to be placed
+    refine_given: bool = False  # adjust poses given with --poses to the photos' matches; intrinsics stay
+    network: str = (
+        "none"  # that predicts cameras to start from, see docs/pose-networks.md; what it gives has to hold too
+    )
+    network_weights: str | None = None  # hub id, folder or checkpoint instead of the published weights
+    accept_license: bool = False  # of network weights that ask for it
     max_focal_ratio: float = 3.0  # focal length is kept within [1/this, this] times the longer side
 
 

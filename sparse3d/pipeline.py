@@ -85,21 +85,7 @@ def recon(
     Raises:
         UserError: something the user can put right. What was finished stays.
     """
-    paths = list(inputs) if _is_video(inputs) else find_photos(inputs)
-    if _is_video(inputs) and not inputs[0].is_file():
-        raise UserError(f"there is no video {inputs[0]}")
-    if len(paths) == 1 and not _is_video(inputs):
-        raise UserError(
-            f"recon needs at least 2 photos of one scene, found 1: {paths[0].name}. Add photos that overlap it by half or more; a "
-            f"scene from a single photo is the job of `sparse3d hallucinate --single {paths[0].name}`, which this version does not have yet"
-        )
-    if config.photos.intrinsics:
-        parse_intrinsics(config.photos.intrinsics)
-        if poses is not None:
-            raise UserError(
-                f"--intrinsics {config.photos.intrinsics} and --poses {poses} both say how the photos were taken: the cameras of "
-                "--poses have their own intrinsics. Leave out one of the two"
-            )
+    paths = _checked(inputs, config, poses)
     rasterizer(config.renderer)  # a renderer that cannot run should be known before the long stages
     scene = SceneFolder.create(output)
     log = _Log(report)
@@ -127,6 +113,59 @@ def recon(
         scores,
         tuple(warning for stage in stages.values() for warning in stage["warnings"]),
     )
+
+
+def find_poses(
+    inputs: Sequence[Path],
+    output: Path,
+    config: Config,
+    *,
+    poses: Path | None = None,
+    strict: bool = False,
+    report: Reporter = silent,
+) -> tuple[PosedViews, dict[str, Any] | None]:
+    """The first stage alone: cameras of photos, in the scene folder and as COLMAP model and transforms.json there.
+
+    `recon` with the same photos and settings goes on from there. Arguments and errors as of `recon`.
+
+    Returns:
+        The views, and what happened to each photo (`pose.report.PoseReport` as JSON); None where cameras were given.
+    """
+    paths = _checked(inputs, config, poses)
+    scene = SceneFolder.create(output)
+    log = _Log(report)
+    with scene.locked():
+        scene.update({"sparse3d": __version__, "settings": as_dict(config)})
+        posed = _pose_stage(scene, paths, config, poses, strict, log)
+        scene.update({"published": None})
+        publish_cameras(scene, posed)
+    return posed, pose_report(scene)
+
+
+def pose_report(scene: SceneFolder) -> dict[str, Any] | None:
+    """What pose estimation said of each photo; None where cameras were given."""
+    path = scene.stage_path(POSE[0]) / "poses.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _checked(inputs: Sequence[Path], config: Config, poses: Path | None) -> list[Path]:
+    """The files to read, when inputs and settings go together."""
+    paths = list(inputs) if _is_video(inputs) else find_photos(inputs)
+    if _is_video(inputs) and not inputs[0].is_file():
+        raise UserError(f"there is no video {inputs[0]}")
+    if len(paths) == 1 and not _is_video(inputs):
+        raise UserError(
+            f"recon needs at least 2 photos of one scene, found 1: {paths[0].name}. Add photos that overlap it by half or more; a "
+            f"scene from a single photo is the job of `sparse3d hallucinate --single {paths[0].name}`, which this version does not have yet"
+        )
+    if config.photos.intrinsics:
+        parse_intrinsics(config.photos.intrinsics)
+        if poses is not None:
+            raise UserError(
+                f"--intrinsics {config.photos.intrinsics} and --poses {poses} both say how the photos were taken: the cameras of "
+                "--poses have their own intrinsics. Leave out one of the two"
+            )
+    return paths
 
 
 class _Log:

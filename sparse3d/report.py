@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,10 +68,31 @@ def write_report(scene: SceneFolder, posed: PosedViews, gaussian_count: int, dra
 <p>Look at it: <code>sparse3d view {html.escape(str(scene.path))}</code></p>{measured}{warnings}
 <h2>Renders, photos to their right</h2>{"".join(figures)}
 <h2>Cameras from above</h2>{_camera_plot(posed)}
+{_pose_table(scene)}
 <h2>Time</h2><table>{stages}</table></html>
 """
     with replacing(scene.path / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _pose_table(scene: SceneFolder) -> str:
+    """What pose estimation found for each photo, and the matches of all pairs; nothing where cameras were given."""
+    folder = scene.stage_path("01_pose")
+    if not (folder / "poses.json").is_file():
+        return ""
+    found = json.loads((folder / "poses.json").read_text(encoding="utf-8"))
+    number = lambda value, digits: "–" if value is None else f"{value:.{digits}f}"
+    rows = "".join(
+        f"<tr><td>{html.escape(photo['name'])}</td><td>{'yes' if photo['placed'] else 'no'}</td><td>{number(photo['error_px'], 2)}</td>"
+        f"<td>{number(photo['rotation_deg'], 2)}</td><td>{number(photo['direction_deg'], 2)}</td><td>{html.escape(photo['why'])}</td></tr>"
+        for photo in found["photos"]
+    )
+    picture = base64.b64encode((folder / "matches.png").read_bytes()).decode()
+    return (
+        f"<h2>Poses</h2><p>Matched by {html.escape(found['how'])}. Deviations are those of the bundle adjustment, relative to the "
+        "first camera, in degrees.</p><table><tr><th>photo</th><th>camera</th><th>error (px)</th><th>± rotation</th><th>± direction</th>"
+        f'<th>why</th></tr>{rows}</table><p><img alt="matches between all pairs of photos" src="data:image/png;base64,{picture}"></p>'
+    )
 
 
 def _warnings(manifest: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from sparse3d.config import PoseConfig
 from sparse3d.errors import UserError
 from sparse3d.geometry import fitted_size
 from sparse3d.pose.from_scene import is_scene, load_from_scene
+from sparse3d.pose.given import adopt
 from sparse3d.pose.intrinsics import fixed_cameras
 from sparse3d.pose.known import load_known
 from sparse3d.pose.ladder import Climb, climb
@@ -47,7 +48,8 @@ def estimate_poses(
         photos: At least two.
         config: Matching and mapping.
         known: File or folder with the cameras, see `io.cameras`, or an earlier scene of the same photos, whose views are
-            taken as they are; None finds the cameras from the photos.
+            taken as they are; None finds the cameras from the photos. Photos that a file has no camera for are placed
+            beside the others.
         max_size: Longer side of the views that come back, pixels.
         strict: A camera of `known` (not of a scene) without its photo, or a photo without a camera, is an error.
         seed: Of all random choices.
@@ -63,7 +65,11 @@ def estimate_poses(
             posed = load_from_scene(known, photos, strict=strict, warn=progress.warning)
             _warn_of_small_views(posed, photos, max_size, known, progress)
         else:
-            posed = load_known(known, photos, strict=strict, warn=progress.warning, note=progress.note)
+            rest = "they are placed by their matches"
+            posed = load_known(known, photos, strict=strict, warn=progress.warning, note=progress.note, rest=rest)
+            others = [photo for photo in photos if photo.name not in set(posed.names)]
+            if others or config.refine_given:
+                posed = adopt(posed, others, config, seed, progress)
         if len(posed.points) == 0:
             progress.note("the cameras came without points: triangulating some")
             posed = PosedViews(posed.views, triangulate(posed, config, seed, progress))
@@ -101,6 +107,7 @@ def _views(photos: Sequence[Photo], found: Climb, progress: StageReporter) -> Po
     model = found.solution.model
     assert model is not None
     colour_points(model, photos)
+    model.normalize()  # the scale is nobody's to know, and a wild one would cost precision
     placed = []
     for image_id in model.reg_image_ids():
         image = model.image(image_id)

@@ -28,6 +28,7 @@ def load_known(
     same_frame: bool = False,
     warn: Callable[[str], None],
     note: Callable[[str], None] = lambda _: None,
+    rest: str = "left out",
 ) -> PosedViews:
     """Views of photos whose cameras a file gives: matched by name, intrinsics fitted to the photo's size, undistorted.
 
@@ -42,6 +43,7 @@ def load_known(
             moved to it, for views have float32 positions.
         warn: Called with each warning: photos without a camera are left out, cameras without a photo ignored.
         note: Called with what is worth knowing: whether the unit is the metre.
+        rest: What becomes of photos without a camera, for the warning.
 
     Raises:
         UserError: nothing readable at `path`, fewer than `minimum` photos with a camera, another shape of image than
@@ -77,7 +79,7 @@ def load_known(
     if without_photo:
         warn(f"{path} names {len(without_photo)} photos that are not there: {some_names(without_photo)}; ignored")
     if without_camera:
-        warn(f"{path} has no camera for {len(without_camera)} photos: {some_names(without_camera)}; left out")
+        warn(f"{path} has no camera for {len(without_camera)} photos: {some_names(without_camera)}; {rest}")
     origin = _origin([cameras[c].c2w for c, _ in pairs])
     if origin.any():
         place = ", ".join(f"{v:.10g}" for v in origin.tolist())
@@ -89,7 +91,7 @@ def load_known(
         warn(
             f"the cameras of {path} lie about ({place}), too far from the origin for 32-bit positions; it is moved there"
         )
-    views = tuple(_view(photos[i], cameras[camera_of[i]], origin, path) for i in sorted(camera_of))
+    views = tuple(view_of(photos[i], _moved(cameras[camera_of[i]], -origin), str(path)) for i in sorted(camera_of))
     points = _rename(found.points, {cameras[c].name: photos[p].name for c, p in pairs})
     points = replace(points, xyz=(points.xyz.double() - origin).float())
     if found.in_metres:
@@ -105,6 +107,12 @@ def _origin(c2ws: Sequence[Tensor]) -> Tensor:
     middle = centers.mean(dim=0)
     reach = (centers - middle).norm(dim=1).max()
     return middle if reach > 0 and middle.norm() > _FAR * reach else torch.zeros_like(middle)
+
+
+def _moved(camera: KnownCamera, by: Tensor) -> KnownCamera:
+    c2w = camera.c2w.double().clone()
+    c2w[:3, 3] += by
+    return replace(camera, c2w=c2w)
 
 
 def _rename(points: Points, names: Mapping[str, str]) -> Points:
@@ -138,16 +146,26 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).stem
 
 
-def _view(photo: Photo, known: KnownCamera, origin: Tensor, path: Path) -> View:
+def view_of(photo: Photo, known: KnownCamera, where: str) -> View:
+    """A photo undistorted by its camera, whose intrinsics are fitted to the photo's size.
+
+    Args:
+        photo: Upright.
+        known: Its camera.
+        where: Where the camera came from, for messages.
+
+    Raises:
+        UserError: a panorama, or a photo of another shape than the camera's.
+    """
     height, width = _size(photo)
     lens = known.lens
     if lens.model == "EQUIRECTANGULAR":
-        raise UserError(f"{path}: {known.name} is a panorama; sparse3d needs perspective or fisheye photos")
+        raise UserError(f"{where}: {known.name} is a panorama; sparse3d needs perspective or fisheye photos")
     expected = width * lens.height / lens.width
     if abs(height - expected) > max(1.0, 0.01 * height):
         turned = abs(width - height * lens.height / lens.width) <= max(1.0, 0.01 * width)
         raise UserError(
-            f"{photo.name} is {width} x {height}, but {path} has {lens.width} x {lens.height} for it, another shape. "
+            f"{photo.name} is {width} x {height}, but {where} has {lens.width} x {lens.height} for it, another shape. "
             + (
                 "One of them is turned: the cameras were found on photos whose EXIF rotation was not applied. Run the "
                 "poses again on upright photos, or remove the orientation tag from the photos."
@@ -158,9 +176,7 @@ def _view(photo: Photo, known: KnownCamera, origin: Tensor, path: Path) -> View:
     lens = lens.scaled_to(height, width)
     K = undistorted_K(lens.model, lens.params, height, width)
     image, mask = undistort(photo.image, photo.mask, lens.model, lens.params, K)
-    c2w = known.c2w.clone()
-    c2w[:3, 3] -= origin
-    return View(photo.name, image, K, c2w.float(), mask)
+    return View(photo.name, image, K, known.c2w.float(), mask)
 
 
 def _size(photo: Photo) -> tuple[int, int]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
 from sparse3d.config import PoseConfig
 from sparse3d.pose.budget import Budget
 from sparse3d.pose.correspondences import Correspondences, Pair, union
+from sparse3d.pose.guess import predict, predicted_model
 from sparse3d.pose.intrinsics import STARTS, first_cameras, fixed_cameras
 from sparse3d.pose.matching import Matcher, is_there, matcher
 from sparse3d.pose.solve import Solution, solve
@@ -49,7 +51,7 @@ def climb(photos: Sequence[Photo], config: PoseConfig, seed: int, progress: Stag
     """
     state = _Ladder(photos, config, seed, progress)
     automatic = config.matchers == "auto"
-    for name in _automatic(progress) if automatic else config.matchers.split("+"):
+    for name in automatic_matchers(progress) if automatic else config.matchers.split("+"):
         if not state.is_satisfied:
             state.add(name, state.pairs_worth(name), {})
     if automatic and state.left_over and state.solution.placed:
@@ -57,7 +59,8 @@ def climb(photos: Sequence[Photo], config: PoseConfig, seed: int, progress: Stag
     return Climb(state.solution, state.correspondences, tuple(state.rungs), state.max_error_px)
 
 
-def _automatic(progress: StageReporter) -> tuple[str, ...]:
+def automatic_matchers(progress: StageReporter) -> tuple[str, ...]:
+    """SIFT, then the best learned matcher that is on this machine."""
     learned = next((name for name in _LEARNED if is_there(name)), None)
     if learned is None:
         progress.note(
@@ -78,6 +81,7 @@ class _Ladder:
         self.rungs: list[str] = []
         self.matchers: dict[str, Matcher] = {}
         self.solution = Solution(None, {}, {}, (), {})
+        self.predicted = None if config.network == "none" else predict(photos, config, progress)
 
     @property
     def left_over(self) -> list[int]:
@@ -135,6 +139,7 @@ class _Ladder:
             fixed=fixed_cameras(self.photos, cameras),
             seed=self.seed,
             budget=Budget(min(self.budget.left_s + 5.0, self.config.time_limit_s)),
+            start=None if self.predicted is None else partial(predicted_model, cameras, self.predicted),
         )
 
     def rescue(self) -> None:

@@ -18,6 +18,8 @@ from sparse3d.pose.two_view import TwoView
 
 _ROUNDS = (3.0, 1.5, 1.0)  # times max_error_px: matches that enter; wide at first, as the poses are still rough
 
+_ROUGH = (24.0, 12.0, 6.0)  # before these, for poses that are a guess
+
 
 def refine(
     model: Any,
@@ -28,6 +30,7 @@ def refine(
     max_error_px: float,
     fixed: Sequence[int] = (),
     still: Sequence[int] = (),
+    rough: bool = False,
     seed: int,
 ) -> Any:
     """The reconstruction with its points made anew and everything adjusted, a few times.
@@ -43,11 +46,12 @@ def refine(
         max_error_px: Of matches in the last round; the loss bends at half of it.
         fixed: Ids of cameras whose intrinsics stay.
         still: Indices of photos whose poses stay.
+        rough: The poses are a guess, off by degrees: begin with matches that are far from their epipolar lines.
         seed: Of triangulation.
     """
     colmap = pycolmap()
     model = colmap.Reconstruction(model)
-    for factor in _ROUNDS:
+    for factor in (*_ROUGH, *_ROUNDS) if rough else _ROUNDS:
         model = triangulate(model, correspondences, cameras, config, factor * max_error_px, seed)
         if len(model.points3D):
             adjust(model, max_error_px / 2, fixed, still)

@@ -52,6 +52,7 @@ def solve(
     fixed: Sequence[int],
     seed: int,
     budget: Budget,
+    start: Callable[[], Any] | None = None,
 ) -> Solution:
     """Cameras for as many photos as the matches hold up.
 
@@ -63,6 +64,7 @@ def solve(
         fixed: Camera ids whose intrinsics are known.
         seed: Of all RANSACs.
         budget: Attempts stop when it is used up; the best so far comes back.
+        start: Gives a reconstruction without points whose poses are a first guess, to be tried before all others.
     """
     # verified twice as wide as judged: the focal length is a guess still, and a pair left out here is lost
     pairs = verify(
@@ -76,7 +78,7 @@ def solve(
     problem = Problem(correspondences, first, pairs, fixed)
     best = Solution(None, {}, pairs, first, {})
     seen: list[tuple[frozenset[int], float]] = []  # views and gain of models that were refined
-    for attempt in _attempts(problem, config, seed, budget):
+    for attempt in [*([start] if start else []), *_attempts(problem, config, seed, budget)]:
         if budget.is_over and best.placed:
             break
         model = attempt()
@@ -86,7 +88,16 @@ def solve(
         if any(views == key[0] and abs(gain - key[1]) < 0.02 * gain for views, gain in seen):
             continue
         seen.append(key)
-        model = refine(model, correspondences, first, config, max_error_px=max_error_px, fixed=fixed, seed=seed)
+        model = refine(
+            model,
+            correspondences,
+            first,
+            config,
+            max_error_px=max_error_px,
+            fixed=fixed,
+            rough=attempt is start,
+            seed=seed,
+        )
         held = hold(model, correspondences, problem, config, max_error_px, fixed, seed)
         best = max(best, held, key=lambda solution: solution.rank)
         if len(first) > _TRICKY and len(best.placed) == len(first) and _explains(best):
@@ -163,7 +174,7 @@ def largest_held(of: Mapping[Pair, Link], views: set[int], config: PoseConfig) -
                 across = [
                     link for (a, b), link in of.items() if (a in first) != (b in first) and {a, b} <= first | second
                 ]
-                if _hold_each_other(across, config) and sum(link.sure for link in across) > sure:
+                if hold_each_other(across, config) and sum(link.sure for link in across) > sure:
                     best, sure = (first, second), sum(link.sure for link in across)
         if best is None:
             return max(groups, key=len, default=set())
@@ -171,7 +182,8 @@ def largest_held(of: Mapping[Pair, Link], views: set[int], config: PoseConfig) -
         best[0].update(best[1])
 
 
-def _hold_each_other(across: Sequence[Link], config: PoseConfig) -> bool:
+def hold_each_other(across: Sequence[Link], config: PoseConfig) -> bool:
+    """Whether the matches between two groups of views are enough to hold them together."""
     count = sum(link.count for link in across)
     putative = sum(len(link.consistent) for link in across)
     return (

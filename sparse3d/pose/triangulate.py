@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any
-
-import torch
 
 from sparse3d.config import PoseConfig
 from sparse3d.geometry import invert_rigid
 from sparse3d.pose.intrinsics import first_cameras
-from sparse3d.pose.mapping import image_index, posed_model
+from sparse3d.pose.mapping import posed_model
 from sparse3d.pose.matching import matcher
-from sparse3d.pose.points import colour_points
+from sparse3d.pose.points import colour_points, points_of
 from sparse3d.pose.refine import triangulate as triangulate_model
 from sparse3d.progress import StageReporter
 from sparse3d.types import Photo, Points, PosedViews
@@ -20,7 +17,9 @@ from sparse3d.types import Photo, Points, PosedViews
 _WIDER = 2.0  # times the error up to which matches agree: given cameras may be off by a little
 
 
-def triangulate(posed: PosedViews, config: PoseConfig, seed: int, progress: StageReporter) -> Points:
+def triangulate(
+    posed: PosedViews, config: PoseConfig, seed: int, progress: StageReporter = StageReporter("pose")
+) -> Points:
     """Points matched between views (SIFT) and triangulated with their cameras held fixed, through COLMAP.
 
     Args:
@@ -46,17 +45,3 @@ def triangulate(posed: PosedViews, config: PoseConfig, seed: int, progress: Stag
 def as_photos(posed: PosedViews) -> list[Photo]:
     """Undistorted views as photos whose intrinsics are known."""
     return [Photo(view.name, view.image, view.K, "given", view.name, view.mask) for view in posed.views]
-
-
-def points_of(model: Any, names: list[str]) -> Points:
-    """The points of a reconstruction, the photos of their tracks by name."""
-    found = list(model.points3D.values())
-    if not found:
-        return Points.none()
-    tracks = tuple(
-        tuple(sorted({names[image_index(model.image(e.image_id).name)] for e in point.track.elements}))
-        for point in found
-    )
-    xyz = torch.tensor([list(point.xyz) for point in found], dtype=torch.float32)
-    rgb = torch.tensor([list(point.color) for point in found], dtype=torch.float32) / 255
-    return Points(xyz, rgb, torch.tensor([point.error for point in found], dtype=torch.float32), tracks)
