@@ -125,7 +125,7 @@ class _Ladder:
         self.progress.note(f"placing photos by the matches of {' + '.join(dict.fromkeys(self.rungs))}")
         for start in STARTS if any(photo.intrinsics == "default" for photo in self.photos) else STARTS[:1]:
             found = self._solve(start)
-            self.solution = max(self.solution, found, key=lambda solution: solution.rank)
+            self.solution = max(found, self.solution, key=lambda solution: solution.rank)  # the first of equals
             if self.solution.placed:
                 return
 
