@@ -50,10 +50,9 @@ def uncertainty(model: Any, loss_px: float, fixed: Sequence[int]) -> Uncertainty
         sigma_px = _SYSTEMATIC * max(image.camera.width, image.camera.height)
         pose = covariance.get_cam_cov_from_world(i)
         if pose is not None:
-            sigma = np.asarray(pose) * sigma_px**2
+            sigma = _of_angles(np.asarray(pose), image.cam_from_world()) * sigma_px**2
             rotation[image_index(image.name)] = float(np.degrees(np.sqrt(max(np.trace(sigma[:3, :3]), 0))))
-            if len(sigma) == 6:  # the view that fixes the scale has fewer
-                direction[image_index(image.name)] = _direction_deg(sigma, image.cam_from_world())
+            direction[image_index(image.name)] = _direction_deg(sigma, image.cam_from_world())
         if is_open and image.camera_id in open_:
             focal[image.camera_id] = focal_px[i]
         elif image.camera_id in open_ and image.camera_id not in focal:
@@ -85,6 +84,22 @@ def _covariance(model: Any, loss_px: float, fixed: Sequence[int]) -> tuple[Any, 
     adjuster = colmap.create_default_ceres_bundle_adjuster(adjustment_options(loss_px), config, model)
     adjuster.solve()
     return model, colmap.estimate_ba_covariance(colmap.BACovarianceOptions(), model, adjuster)
+
+
+def _of_angles(sigma: np.ndarray, pose: Any) -> np.ndarray:
+    """The covariance of Ceres by rotation, radians, and translation. (6, 6)
+
+    Ceres counts a rotation by half its angle (its quaternion manifold). The view that fixes the scale lacks the
+    largest coordinate of its translation, which does not move.
+    """
+    kept = np.arange(6)
+    if len(sigma) == 5:
+        kept = np.delete(kept, 3 + int(np.abs(np.asarray(pose.translation)).argmax()))
+    full = np.zeros((6, 6))
+    full[np.ix_(kept, kept)] = sigma
+    full[:3] *= 2
+    full[:, :3] *= 2
+    return full
 
 
 def _direction_deg(sigma: np.ndarray, pose: Any) -> float:
