@@ -126,7 +126,7 @@ class _Ladder:
         self.progress.note(f"placing photos by the matches of {' + '.join(dict.fromkeys(self.rungs))}")
         for start in start_ratios(self.photos, self.correspondences, self.config, self.max_error_px, self.seed):
             found = self._solve(start)
-            self.solution = max(self.solution, found, key=lambda solution: solution.rank)
+            self.solution = max(found, self.solution, key=lambda solution: solution.rank)  # the first of equals
             if self.solution.placed:
                 return
 

@@ -23,6 +23,7 @@ class Problem:
     correspondences: Correspondences
     cameras: Sequence[Any]  # one pycolmap camera for each photo; photos that share one have the same camera_id
     pairs: Mapping[Pair, TwoView]  # verified
+    fixed: Sequence[int] = ()  # ids of cameras whose intrinsics stay
 
 
 def image_name(index: int) -> str:
@@ -95,6 +96,8 @@ def incremental(problem: Problem, first: Pair | None, config: PoseConfig, seed: 
     """
     options = mapping_options(config, seed)
     options.max_runtime_seconds = max(1, round(timeout_s))
+    options.constant_cameras = options.mapper.constant_cameras = set(problem.fixed)
+    options.ba_refine_focal_length = _is_open(problem)  # of two photos, COLMAP adjusts constant cameras too
     if first is not None:
         options.init_image_id1, options.init_image_id2 = first[0] + 1, first[1] + 1
     return _run(problem, lambda folder: _largest(_incremental(folder, options)))
@@ -140,6 +143,7 @@ def global_mapping(problem: Problem, config: PoseConfig, seed: int) -> Any | Non
     options.mapper.bundle_adjustment.ceres.use_gpu = False
     options.mapper.track_min_num_views_per_track = 2
     options.mapper.retriangulation.ignore_two_view_tracks = False
+    options.mapper.bundle_adjustment.refine_focal_length = _is_open(problem)
     return _run(
         problem, lambda folder: _largest(colmap.global_mapping(folder / "d.db", folder, folder / "out", options))
     )
@@ -150,7 +154,15 @@ def _run(problem: Problem, mapper: Any) -> Any | None:
         folder = Path(temporary)
         (folder / "out").mkdir()
         write_database(folder / "d.db", problem)
-        return mapper(folder)
+        model = mapper(folder)
+    for camera in problem.cameras if model is not None else ():  # the global mapper knows no constant cameras
+        if camera.camera_id in problem.fixed and model.exists_camera(camera.camera_id):
+            model.camera(camera.camera_id).params = camera.params
+    return model
+
+
+def _is_open(problem: Problem) -> bool:
+    return any(camera.camera_id not in problem.fixed for camera in problem.cameras)
 
 
 def _largest(models: Mapping[int, Any]) -> Any | None:

@@ -75,7 +75,7 @@ def solve(
         min_ratio=config.min_ratio,
         seed=seed,
     )
-    problem = Problem(correspondences, first, pairs)
+    problem = Problem(correspondences, first, pairs, fixed)
     best = Solution(None, {}, pairs, first, {})
     seen: list[tuple[frozenset[int], float]] = []  # views and gain of models that were refined
     for attempt in [*([start] if start else []), *_attempts(problem, config, seed, budget)]:
@@ -140,13 +140,14 @@ def hold(
     while True:
         of = links(model, correspondences, max_error_px)
         group = largest_held(of, set(poses(model)), config)
-        if len(group) < 2 or not all(
-            _is_plausible(camera, config) for i, camera in cameras(model).items() if i in group
-        ):
-            return Solution(None, {}, problem.pairs, problem.cameras, dropped)
+        nothing = Solution(None, {}, problem.pairs, problem.cameras, dropped)
+        if len(group) < 2:
+            return nothing
         lost = set(poses(model)) - group
         if not lost:
             fuse_exif(model, problem.cameras, max_error_px / 2, fixed)
+            if not all(_is_plausible(camera, config) for camera in cameras(model).values()):
+                return nothing
             return Solution(model, links(model, correspondences, max_error_px), problem.pairs, problem.cameras, dropped)
         for view in lost:
             count = sum(link.count for pair, link in of.items() if view in pair and set(pair) & group)

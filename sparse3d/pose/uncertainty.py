@@ -23,45 +23,83 @@ class Uncertainty:
 
     rotation_deg: Mapping[int, float]
     direction_deg: Mapping[int, float]  # of the way from the first view to this one; its length is nobody's to know
-    focal_px: Mapping[int, float]
+    focal_px: Mapping[int, float]  # as much as the focal length itself where the matches leave it open altogether
 
 
 def uncertainty(model: Any, loss_px: float, fixed: Sequence[int]) -> Uncertainty | None:
-    """From the covariance at the minimum; None where the matches leave something open altogether.
+    """From the covariance at the minimum; None where the matches leave more than focal lengths open altogether.
+
+    A wall that is looked at straight leaves them open: a longer lens from farther away sees the same. The rest is then
+    told for focal lengths as they are.
 
     The residuals are given a standard deviation of 0.2 % of the picture: what they have beyond noise (a lens that the
     model lacks, features that mean another point from the side) moves all points alike and does not average out.
     """
+    model = _by_its_first_view(model)
+    focal_px = {i: model.image(i).camera.mean_focal_length() for i in model.reg_image_ids()}
+    open_ = {model.image(i).camera_id for i in model.reg_image_ids()} - set(fixed)
+    moved, covariance = _covariance(model, loss_px, fixed)
+    is_open = covariance is None and bool(open_)
+    if is_open:
+        moved, covariance = _covariance(model, loss_px, [*fixed, *open_])
+    if covariance is None:
+        return None
+    rotation, direction, focal = {}, {}, {}
+    for i in moved.reg_image_ids():
+        image = moved.image(i)
+        sigma_px = _SYSTEMATIC * max(image.camera.width, image.camera.height)
+        pose = covariance.get_cam_cov_from_world(i)
+        if pose is not None:
+            sigma = _of_angles(np.asarray(pose), image.cam_from_world()) * sigma_px**2
+            rotation[image_index(image.name)] = float(np.degrees(np.sqrt(max(np.trace(sigma[:3, :3]), 0))))
+            direction[image_index(image.name)] = _direction_deg(sigma, image.cam_from_world())
+        if is_open and image.camera_id in open_:
+            focal[image.camera_id] = focal_px[i]
+        elif image.camera_id in open_ and image.camera_id not in focal:
+            params = covariance.get_other_params_cov(image.camera.params)
+            if params is not None:
+                focal[image.camera_id] = float(np.sqrt(max(np.asarray(params)[0, 0], 0)) * sigma_px)
+    return Uncertainty(rotation, direction, focal)
+
+
+def _by_its_first_view(model: Any) -> Any:
+    """A copy in the frame of its first view."""
     colmap = pycolmap()
     model = colmap.Reconstruction(model)
-    images = {i: model.image(i) for i in model.reg_image_ids()}
-    first = images[min(images)].cam_from_world()
+    first = model.image(min(model.reg_image_ids())).cam_from_world()
     model.transform(colmap.Sim3d(1.0, first.rotation, first.translation))
+    return model
+
+
+def _covariance(model: Any, loss_px: float, fixed: Sequence[int]) -> tuple[Any, Any | None]:
+    """A copy of the model moved to the minimum, and its covariance there; None where the minimum is not a point."""
+    colmap = pycolmap()
+    model = colmap.Reconstruction(model)
     config = colmap.BundleAdjustmentConfig()
-    for image in images:
+    for image in model.reg_image_ids():
         config.add_image(image)
     for camera in fixed:
         config.set_constant_cam_intrinsics(camera)
     config.fix_gauge(colmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     adjuster = colmap.create_default_ceres_bundle_adjuster(adjustment_options(loss_px), config, model)
     adjuster.solve()
-    covariance = colmap.estimate_ba_covariance(colmap.BACovarianceOptions(), model, adjuster)
-    if covariance is None:
-        return None
-    rotation, direction, focal = {}, {}, {}
-    for i, image in images.items():
-        sigma_px = _SYSTEMATIC * max(image.camera.width, image.camera.height)
-        pose = covariance.get_cam_cov_from_world(i)
-        if pose is not None:
-            sigma = np.asarray(pose) * sigma_px**2
-            rotation[image_index(image.name)] = float(np.degrees(np.sqrt(max(np.trace(sigma[:3, :3]), 0))))
-            if len(sigma) == 6:  # the view that fixes the scale has fewer
-                direction[image_index(image.name)] = _direction_deg(sigma, image.cam_from_world())
-        if image.camera_id not in fixed and image.camera_id not in focal:
-            params = covariance.get_other_params_cov(image.camera.params)
-            if params is not None:
-                focal[image.camera_id] = float(np.sqrt(max(np.asarray(params)[0, 0], 0)) * sigma_px)
-    return Uncertainty(rotation, direction, focal)
+    return model, colmap.estimate_ba_covariance(colmap.BACovarianceOptions(), model, adjuster)
+
+
+def _of_angles(sigma: np.ndarray, pose: Any) -> np.ndarray:
+    """The covariance of Ceres by rotation, radians, and translation. (6, 6)
+
+    Ceres counts a rotation by half its angle (its quaternion manifold). The view that fixes the scale lacks the
+    largest coordinate of its translation, which does not move.
+    """
+    kept = np.arange(6)
+    if len(sigma) == 5:
+        kept = np.delete(kept, 3 + int(np.abs(np.asarray(pose.translation)).argmax()))
+    full = np.zeros((6, 6))
+    full[np.ix_(kept, kept)] = sigma
+    full[:3] *= 2
+    full[:, :3] *= 2
+    return full
 
 
 def _direction_deg(sigma: np.ndarray, pose: Any) -> float:

@@ -80,7 +80,10 @@ def test_photos_that_do_not_overlap(run, tmp_path):
         small = torch.rand(1, 3, 24, 32, generator=generator)
         write_image(folder / f"{index}.png", torch.nn.functional.interpolate(small, (192, 256), mode="bicubic")[0])
     assert_refused(
-        run("recon", folder, "-o", tmp_path / "out", *SMALL), "no two of the 3 photos", "overlap by half", "--poses"
+        run("recon", folder, "-o", tmp_path / "out", *SMALL),
+        "cameras of these 3 photos could not be found",
+        *("0.png: ", "1.png: ", "2.png: "),
+        *("overlap by half", "--poses"),
     )
 
 

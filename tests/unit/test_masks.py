@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +12,11 @@ from support.synthetic import textured_plane
 from torch import Tensor
 
 from sparse3d.config import InitConfig, PoseConfig
-from sparse3d.errors import UserError
 from sparse3d.geometry import project
 from sparse3d.init.planesweep import estimate_depths, world_points
-from sparse3d.io._pycolmap import pycolmap
-from sparse3d.pose import colmap
-from sparse3d.pose.features import extract_features, write_photos
+from sparse3d.pose import learned
+from sparse3d.pose.ladder import climb
+from sparse3d.pose.sift import Sift
 from sparse3d.pose.triangulate import triangulate
 from sparse3d.progress import StageReporter
 from sparse3d.types import Photo, PosedViews
@@ -28,15 +26,6 @@ SWEEP = InitConfig(max_size=96, planes=48, sources=2, near=2.0, far=8.0)
 
 def photos_of(posed: PosedViews, masks: list[Tensor | None]) -> list[Photo]:
     return [Photo(v.name, v.image, v.K, "given", "", mask) for v, mask in zip(posed.views, masks, strict=True)]
-
-
-def keypoints(database: Path) -> list[np.ndarray]:
-    """(M, 2) pixels of each image in COLMAP's database, in the order of their names."""
-    connection = sqlite3.connect(database)
-    query = "SELECT rows, cols, data FROM keypoints JOIN images USING (image_id) ORDER BY name"
-    found = [np.frombuffer(d, np.float32).reshape(n, c)[:, :2] for n, c, d in connection.execute(query)]
-    connection.close()
-    return found
 
 
 def masked_out(points: np.ndarray, mask: Tensor) -> int:
@@ -49,16 +38,14 @@ def right_half(height: int, width: int) -> Tensor:
     return (torch.arange(width) >= width // 2).expand(height, width)
 
 
-def test_no_features_where_a_mask_leaves_out(tmp_path):
+def test_no_features_where_a_mask_leaves_out():
     posed, _ = textured_plane(240, 320, views=2)
     mask = right_half(240, 320)
-    found = {}
-    for name, masks in (("with", [mask, None]), ("without", [None, None])):
-        photos = photos_of(posed, masks)
-        write_photos(tmp_path / name, photos)
-        assert (tmp_path / name / "masks").exists() == (name == "with")
-        extract_features(pycolmap(), tmp_path / name, photos, PoseConfig())
-        found[name] = keypoints(tmp_path / name / "database.db")
+    sift, progress = Sift(PoseConfig(), thorough=False), StageReporter("pose")
+    found = {
+        name: sift.match(photos_of(posed, masks), [(0, 1)], progress).keypoints
+        for name, masks in (("with", [mask, None]), ("without", [None, None]))
+    }
     assert masked_out(found["with"][0], mask) == 0
     assert masked_out(found["without"][0], mask) > 50  # there was something to leave out
     kept = len(found["without"][0]) - masked_out(found["without"][0], mask)
@@ -66,18 +53,40 @@ def test_no_features_where_a_mask_leaves_out(tmp_path):
     np.testing.assert_array_equal(found["with"][1], found["without"][1])  # the photo without a mask is whole
 
 
-def test_pose_estimation_hands_the_masks_on(monkeypatch):
+def test_learned_features_are_left_out_by_masks(monkeypatch):
+    """Whatever the network finds; here a point on every second pixel of what it is shown, lying on its side."""
+
+    def everywhere(pictures):
+        height, width = pictures.shape[2:]
+        v, u = torch.meshgrid(torch.arange(0.0, height, 2), torch.arange(0.0, width, 2), indexing="ij")
+        points = torch.stack([u, v], dim=-1).reshape(-1, 2)
+        return [SimpleNamespace(keypoints=points, descriptors=points)]
+
+    def all_in_order(features):
+        count = min(features[name]["keypoints"].shape[1] for name in ("image0", "image1"))
+        index = torch.arange(count)
+        return {"matches": [torch.stack([index, index], dim=1)], "scores": [torch.ones(count)]}
+
+    monkeypatch.setattr(learned, "_extractor", lambda name, max_features: everywhere)
+    monkeypatch.setattr(learned, "_lightglue", lambda name: all_in_order)
+    posed, _ = textured_plane(24, 32, views=2)
+    mask = right_half(24, 32)
+    photos = [replace(photo, sha256=photo.name) for photo in photos_of(posed, [mask, None])]
+    matcher = learned.KorniaMatcher("aliked", 1024)
+    for turn in range(4):
+        found = matcher.match(photos, [(0, 1)], StageReporter("pose"), {0: turn})
+        assert masked_out(found.keypoints[0], mask) == 0
+        assert (len(found.keypoints[0]), len(found.keypoints[1])) == (12 * 8, 12 * 16)
+        assert found.count((0, 1)) == 12 * 8
+
+
+def test_pose_estimation_hands_the_masks_on():
     posed, _ = textured_plane(120, 160, views=2)
     mask = right_half(120, 160)
-    found: list[np.ndarray] = []
-
-    def no_map(_colmap, folder, *_rest):
-        found.extend(keypoints(folder / "database.db"))
-
-    monkeypatch.setattr(colmap, "_map", no_map)
-    with pytest.raises(UserError):
-        colmap.estimate(photos_of(posed, [mask, mask]), PoseConfig(), 0, StageReporter("pose"))
-    assert len(found) == 2 and all(len(points) > 50 and masked_out(points, mask) == 0 for points in found)
+    config = PoseConfig(matchers="sift")
+    found = climb(photos_of(posed, [mask, mask]), config, 0, StageReporter("pose")).correspondences
+    assert all(len(points) > 50 and masked_out(points, mask) == 0 for points in found.keypoints)
+    assert found.count((0, 1)) > 20
 
 
 def test_no_points_where_masks_leave_out():
@@ -85,8 +94,8 @@ def test_no_points_where_masks_leave_out():
     posed, depths = textured_plane(180, 240)
     masks = [world_points(view, depth)[..., 0] >= 0 for view, depth in zip(posed.views, depths, strict=True)]
     views = tuple(replace(view, mask=mask) for view, mask in zip(posed.views, masks, strict=True))
-    open_points = triangulate(posed, PoseConfig(), seed=0)
-    points = triangulate(replace(posed, views=views), PoseConfig(), seed=0)
+    open_points = triangulate(posed, PoseConfig(), 0, StageReporter("pose"))
+    points = triangulate(replace(posed, views=views), PoseConfig(), 0, StageReporter("pose"))
     assert (open_points.xyz[:, 0] < -0.1).sum() > 50
     assert len(points) > 50
     assert points.xyz[:, 0].min() > -0.04  # one pixel, at a depth of 4 and a focal length of 100 pixels

@@ -15,7 +15,7 @@ from PIL.TiffImagePlugin import IFDRational
 from sparse3d.errors import UserError
 from sparse3d.io.intrinsics import parse_intrinsics
 from sparse3d.io.photos import find_photos, load_photos
-from sparse3d.pose.features import _camera_groups
+from sparse3d.pose.intrinsics import camera_groups
 from sparse3d.types import Photo
 
 
@@ -205,7 +205,8 @@ def test_photos_of_one_camera_share_intrinsics() -> None:
         Photo(str(i), image, K, known, "", camera=camera)
         for i, (known, camera) in enumerate([("exif", "a"), ("exif", "b"), ("exif", "a"), ("default", "a")])
     ]
-    assert sorted(_camera_groups(photos, True).values()) == [[0, 2], [1], [3]]
+    assert sorted(camera_groups(photos, shared=True)) == [[0, 2], [1], [3]]
+    assert sorted(camera_groups(photos, shared=False)) == [[0], [1], [2], [3]]
 
 
 @pytest.mark.parametrize(
