@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from sparse3d.config import OptimizeConfig
 from sparse3d.errors import UserError
 from sparse3d.geometry import near_plane, scene_extent
 from sparse3d.optimize import mcmc
+from sparse3d.optimize.cameras import RefinedCameras, Trust, rate_at, refines_cameras
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
 from sparse3d.optimize.losses import Target, photometric_loss, prepare_target
 from sparse3d.optimize.parameters import Parameters
@@ -22,6 +24,15 @@ from sparse3d.render import Look, Rasterizer
 from sparse3d.types import Gaussians, View
 
 _REPORT_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What `optimize` made."""
+
+    gaussians: Gaussians
+    views: tuple[View, ...]  # the same objects as were given, or the views with their refined cameras
+    camera_changes: dict[str, float] | None = None  # how far the cameras went; None: they were not refined
 
 
 def look_of(views: tuple[View, ...], config: OptimizeConfig) -> Look:
@@ -46,7 +57,8 @@ def optimize(
     checkpoint: Path | None = None,
     key: str = "",
     on_step: Callable[[int, Gaussians], None] | None = None,
-) -> Gaussians:
+    estimated: bool = False,
+) -> Fit:
     """Gaussians fitted to the views (3DGS, arXiv:2308.04079, section 5, without its densification by default).
 
     Few views are memorized quickly, so by default no Gaussian is added, each step leaves a random share out
@@ -62,9 +74,10 @@ def optimize(
         checkpoint: File to save to and resume from; None saves nothing.
         key: Content hash that a checkpoint must have to be resumed.
         on_step: Called after each step with its number and the Gaussians; for a live view.
+        estimated: The cameras are estimates, which `config.refine_cameras` "auto" refines with the scene.
 
     Returns:
-        The Gaussians after the last step, faint ones removed.
+        The Gaussians after the last step, faint ones removed, and the views with their cameras.
 
     Raises:
         UserError: nothing to optimize, or nothing left.
@@ -75,6 +88,9 @@ def optimize(
         )
     extent = scene_extent(torch.stack([view.c2w for view in views]))
     parameters = Parameters(gaussians, config, extent)
+    cameras = None
+    if refines_cameras(config, estimated):
+        cameras = RefinedCameras(views, gaussians, Trust(config.cameras_max_deg, config.cameras_max_focal))
     look = look_of(views, config)
     batch: list[tuple[View, Tensor | Target]] = []
     shrunk = 0  # by how much the pictures in `batch` are reduced
@@ -83,6 +99,8 @@ def optimize(
     saved = load_checkpoint(checkpoint, key) if checkpoint else None
     if saved is not None:
         parameters.load_state_dict(saved["parameters"])
+        if cameras is not None:
+            cameras.load_state_dict(saved["cameras"])
         generator.set_state(saved["generator"])
         first, order, spent_s = saved["step"], list(saved["order"]), saved["spent_s"]
         progress.note(f"resuming at step {first} of {config.steps}")
@@ -95,8 +113,9 @@ def optimize(
         if shrink_at(step, config) != shrunk:
             shrunk = shrink_at(step, config)
             batch = _at_size(views, shrunk)
-        view, target = batch[order.pop()]
-        loss = _step(parameters, view, target, step, config, rasterize, look, extent, generator)
+        index = order.pop()
+        view, target = batch[index]
+        loss = _step(parameters, view, target, step, config, rasterize, look, extent, generator, cameras, index)
         done = step + 1
         if done % _REPORT_EVERY == 0 or done == config.steps:
             progress.step(done, config.steps, loss=loss, gaussians=len(parameters))
@@ -104,6 +123,8 @@ def optimize(
             on_step(done, parameters.gaussians)
         if checkpoint is not None and done % config.checkpoint_interval == 0 and done < config.steps:
             state = {"key": key, "step": done, "order": order, "spent_s": time.monotonic() - began}
+            if cameras is not None:
+                state["cameras"] = cameras.state_dict()
             save_checkpoint(
                 checkpoint, state | {"parameters": parameters.state_dict(), "generator": generator.get_state()}
             )
@@ -112,7 +133,8 @@ def optimize(
                 f"stopped at step {done} of {config.steps}: optimize.time_limit_s = {config.time_limit_s:g} is reached"
             )
             break
-    return _without_faint(parameters.gaussians, config.prune_opacity)
+    fitted = _without_faint(parameters.gaussians, config.prune_opacity)
+    return Fit(fitted, views) if cameras is None else Fit(fitted, cameras.refined(), cameras.summary())
 
 
 def _at_size(views: tuple[View, ...], shrunk: int) -> list[tuple[View, Tensor | Target]]:
@@ -131,6 +153,8 @@ def _step(
     look: Look,
     extent: float,
     generator: torch.Generator,
+    cameras: RefinedCameras | None = None,
+    index: int = 0,
 ) -> float:
     """One view: render, compare, update. Returns the loss."""
     means_lr = exponential(config.means_lr, config.means_lr_final, step, config.steps) * extent
@@ -142,14 +166,16 @@ def _step(
     if dropout > 0:
         opacities = opacities * _dropout(len(parameters), dropout, generator)
     camera = view.cameras
+    camera_rate = 0.0 if cameras is None else rate_at(step, config)
+    w2c, K = (camera.w2c, camera.K) if cameras is None else cameras.camera(index, view)
     rgb, *_ = rasterize(
         current.means,
         current.quats,
         current.scales,
         opacities,
         current.sh,
-        camera.w2c,
-        camera.K,
+        w2c,
+        K,
         camera.width,
         camera.height,
         sh_degree=degree,
@@ -163,6 +189,8 @@ def _step(
     gradient = parameters.tensors["logit_opacities"].grad
     assert gradient is not None
     drawn = gradient != 0
+    if cameras is not None:
+        cameras.step(index, camera_rate, current, degree)
     parameters.adam.step(drawn)
     if config.opacity_decay < 1:
         _decay_opacities(parameters, drawn, config.opacity_decay)
