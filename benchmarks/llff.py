@@ -36,7 +36,7 @@ from sparse3d.io.photos import find_photos, load_photos
 from sparse3d.metrics.lpips import Lpips
 from sparse3d.metrics.pose import pose_errors
 from sparse3d.metrics.protocol import evaluate_views, mean_scores
-from sparse3d.optimize.align import align_view
+from sparse3d.optimize.align import aligner
 from sparse3d.optimize.cameras import with_refined
 from sparse3d.optimize.loop import look_of, optimize
 from sparse3d.pose.known import load_known
@@ -129,7 +129,7 @@ def measure(
     fitted, tested = fit.gaussians, with_refined(test.views, training.views, fit.views)
     align = None
     if perturb is not None:
-        align = lambda view: align_view(view, fitted, look, rasterizer(config.renderer))
+        align = aligner(fitted, look, config.renderer)
     scores = mean_scores(evaluate_views(drawer(fitted, look, config.renderer), tested, output, Lpips.find(), align))
     if perturb is not None:
         before, after = (camera_errors(views, truth) for views in (training.views, fit.views))

@@ -8,6 +8,7 @@ the photo by a pixel or two, whatever the scene is worth. NeRF-- (arXiv:2102.070
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -15,7 +16,7 @@ import torch
 from sparse3d.optimize.cameras import RefinedCameras, Trust
 from sparse3d.optimize.losses import photometric_loss, prepare_target
 from sparse3d.optimize.schedules import exponential
-from sparse3d.render import Look, Rasterizer
+from sparse3d.render import Look, Rasterizer, rasterizer
 from sparse3d.types import Gaussians, View
 
 _STEPS = 150
@@ -23,6 +24,12 @@ _COARSE = 50  # of these at half the size
 _RATE_DEG = (0.05, 5e-4)  # learning rate at the first and the last step, degrees of view
 _TRUST = Trust(angle_deg=2.0, focal=0.01)  # the focal length is not touched: it was found with the scene
 _SSIM_WEIGHT = 0.2
+
+
+def aligner(gaussians: Gaussians, look: Look, backend: str = "auto") -> Callable[[View], View]:
+    """`align_view` for one scene, drawn by the renderer of this name."""
+    draw = rasterizer(backend)
+    return lambda view: align_view(view, gaussians, look, draw)
 
 
 def align_view(view: View, gaussians: Gaussians, look: Look, rasterize: Rasterizer) -> View:

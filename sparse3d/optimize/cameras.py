@@ -189,7 +189,7 @@ class RefinedCameras:
     @torch.no_grad()
     def refined(self) -> tuple[View, ...]:
         """The views with their cameras as they are now."""
-        if not any(any(counts) for counts in self.counts.values()):
+        if not any(value.any() for value in self.values.values()):
             return self.views
         views = []
         for index, view in enumerate(self.views):
