@@ -154,7 +154,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=504, help="longer side, pixels; 504 is 1/8")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument(
-        "--perturb", type=float, nargs=2, metavar=("DEG", "PERCENT"), help="errors of rotations and focal length; 0 0 for none"
+        "--perturb",
+        type=float,
+        nargs=2,
+        metavar=("DEG", "PERCENT"),
+        help="errors of rotations and focal length; 0 0 for none",
     )
     parser.add_argument("--preset", default="balanced")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=C")

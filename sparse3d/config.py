@@ -98,7 +98,9 @@ class OptimizeConfig:
     cameras_lr_deg: float = 0.02  # root mean square shift that a step makes of what a view sees, degrees of view
     cameras_lr_final_deg: float = 2e-4  # reached exponentially at the last step, degrees of view
     cameras_from: float = 0.05  # share of the steps after which cameras move
-    cameras_max_deg: float = 1.0  # a camera turns at most so far, degrees, and moves at most by that angle of its distance
+    cameras_max_deg: float = (
+        1.0  # a camera turns at most so far, degrees, and moves at most by that angle of its distance
+    )
     cameras_max_focal: float = 0.03  # relative change of a focal length at most
     checkpoint_interval: int = 250  # steps between checkpoints
     time_limit_s: float | None = None  # stop early after this long; None: never

@@ -41,7 +41,9 @@ def align_view(view: View, gaussians: Gaussians, look: Look, rasterize: Rasteriz
         look: How it is drawn.
         rasterize: The renderer.
     """
-    scene = [t.detach() for t in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh)]
+    scene = [
+        t.detach() for t in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh)
+    ]
     camera = RefinedCameras([replace(view, generated=False)], gaussians, _TRUST, focal=False, common_motion=True)
     small = view.resized(-(-view.height // 2), -(-view.width // 2))
     for step in range(_STEPS):

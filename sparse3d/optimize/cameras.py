@@ -48,7 +48,15 @@ class RefinedCameras:
     they show was drawn from there. So do views that see next to nothing.
     """
 
-    def __init__(self, views: Sequence[View], gaussians: Gaussians, trust: Trust, *, focal: bool = True, common_motion: bool = False) -> None:
+    def __init__(
+        self,
+        views: Sequence[View],
+        gaussians: Gaussians,
+        trust: Trust,
+        *,
+        focal: bool = True,
+        common_motion: bool = False,
+    ) -> None:
         """No correction yet.
 
         Args:

@@ -142,7 +142,9 @@ def test_gradients_are_those_of_finite_differences(name, degree):
         w2c = se3_exp(cameras.whitening[1].double() @ values[:6]) @ cameras.w2c[1].double()
         K = view.K.double().clone()
         K[:2, :2] *= (values[6] * cameras.focal_unit).exp()
-        rgb, *_ = reference.rasterize(*(part.detach().double() for part in parts), w2c[None], K[None], 32, 24, **options)
+        rgb, *_ = reference.rasterize(
+            *(part.detach().double() for part in parts), w2c[None], K[None], 32, 24, **options
+        )
         return float((rgb[0] * weights).sum())
 
     at = torch.cat([cameras.values["twists"].detach()[1], cameras.values["focals"].detach()[0]]).double()
