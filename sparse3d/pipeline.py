@@ -288,7 +288,9 @@ def _optimize_stage(
     checkpoint.unlink(missing_ok=True)
     moved = ""
     if (changes := fit.camera_changes) is not None:
-        moved = f"; cameras turned by {changes['rotation_mean_deg']:.2f} degrees in the mean, focal length changed by {changes['focal_percent']:+.1f} %"
+        moved = f"; cameras turned by {changes['rotation_mean_deg']:.2f} degrees in the mean"
+        if config.optimize.cameras_max_focal > 0:
+            moved += f", focal length changed by {changes['focal_percent']:+.1f} %"
     progress.done(f"{len(fit.gaussians)} Gaussians{moved}")
     return read_gaussians(stage / "scene.ply"), load_refined(stage, posed)
 

@@ -22,7 +22,7 @@ from sparse3d.types import Gaussians, View
 _STEPS = 150
 _COARSE = 50  # of these at half the size
 _RATE_DEG = (0.05, 5e-4)  # learning rate at the first and the last step, degrees of view
-_TRUST = Trust(angle_deg=2.0, focal=0.01)  # the focal length is not touched: it was found with the scene
+_TRUST = Trust(angle_deg=2.0, focal=0.0)  # the focal length was found with the other views
 _SSIM_WEIGHT = 0.2
 
 
@@ -41,10 +41,9 @@ def align_view(view: View, gaussians: Gaussians, look: Look, rasterize: Rasteriz
         look: How it is drawn.
         rasterize: The renderer.
     """
-    scene = [
-        t.detach() for t in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh)
-    ]
-    camera = RefinedCameras([replace(view, generated=False)], gaussians, _TRUST, focal=False, common_motion=True)
+    means, quats, sh = (tensor.detach() for tensor in (gaussians.means, gaussians.quats, gaussians.sh))
+    scales, opacities = gaussians.scales.detach(), gaussians.opacities.detach()
+    camera = RefinedCameras([replace(view, generated=False)], gaussians, _TRUST, common_motion=True)
     small = view.resized(-(-view.height // 2), -(-view.width // 2))
     for step in range(_STEPS):
         if step in (0, _COARSE):
@@ -52,7 +51,11 @@ def align_view(view: View, gaussians: Gaussians, look: Look, rasterize: Rasteriz
             target = prepare_target(current.image)
         w2c, K = camera.camera(0, current)
         rgb, *_ = rasterize(
-            *scene,
+            means,
+            quats,
+            scales,
+            opacities,
+            sh,
             w2c,
             K,
             current.width,

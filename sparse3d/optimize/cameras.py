@@ -38,7 +38,7 @@ class Trust:
     """How far a camera may go from where structure from motion put it."""
 
     angle_deg: float  # of its rotation; its position may change by this angle seen from what it looks at
-    focal: float  # relative change of the focal length
+    focal: float  # relative change of the focal length; 0: it stays
 
 
 class RefinedCameras:
@@ -49,13 +49,7 @@ class RefinedCameras:
     """
 
     def __init__(
-        self,
-        views: Sequence[View],
-        gaussians: Gaussians,
-        trust: Trust,
-        *,
-        focal: bool = True,
-        common_motion: bool = False,
+        self, views: Sequence[View], gaussians: Gaussians, trust: Trust, *, common_motion: bool = False
     ) -> None:
         """No correction yet.
 
@@ -63,7 +57,6 @@ class RefinedCameras:
             views: Where they are at first.
             gaussians: The scene at first; what a view sees of it decides how its steps are scaled.
             trust: Bounds of the corrections.
-            focal: Whether focal lengths are refined too.
             common_motion: Whether the views may move together; they should not when the scene moves as well.
         """
         self.views = tuple(views)
@@ -85,7 +78,7 @@ class RefinedCameras:
             self.kept = _without_common_motion(self.w2c, whitening, self.free)
         radii = [(points[:, :2] / points[:, 2:]).square().sum(1).mean().sqrt() for points in seen if len(points)]
         # a relative change of the focal length by this moves what is seen by 1 radian in the root mean square
-        self.focal_unit = 1 / max(0.05, float(torch.stack(radii).mean())) if radii and focal else 0.0
+        self.focal_unit = 1 / max(0.05, float(torch.stack(radii).mean())) if radii and trust.focal > 0 else 0.0
         self.values = {
             "twists": torch.zeros(len(views), 6, requires_grad=True),  # whitened
             "focals": torch.zeros(len(groups), 1, requires_grad=True),  # natural log of the scale, in focal units
