@@ -53,7 +53,7 @@ class PoseConfig:
     network: str = (
         "none"  # that predicts cameras to start from, see docs/pose-networks.md; what it gives has to hold too
     )
-    network_weights: str | None = None  # hub id, folder or checkpoint instead of the published weights
+    network_weights: str = ""  # hub id, folder or checkpoint instead of the published weights
     accept_license: bool = False  # of network weights that ask for it
     max_focal_ratio: float = 3.0  # focal length is kept within [1/this, this] times the longer side
 

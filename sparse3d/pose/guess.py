@@ -22,7 +22,7 @@ def predict(photos: Sequence[Photo], config: PoseConfig, progress: StageReporter
     Raises:
         UserError: unknown network, package or weights missing, or a licence that was not accepted.
     """
-    network = pose_network(config.network, config.network_weights, accept_license=config.accept_license)
+    network = pose_network(config.network, config.network_weights or None, accept_license=config.accept_license)
     progress.note(f"predicting cameras with {config.network}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     known = all(photo.intrinsics == "given" for photo in photos)
