@@ -207,7 +207,7 @@ _MODELS = (
         source=HubRepo("zju-community/efficientloftr"),
         licence="Apache-2.0",
         licence_url="https://huggingface.co/zju-community/efficientloftr",
-        needs="pip install 'sparse3d[diffusion]'  (transformers 4.54 or newer)",
+        needs="pip install 'sparse3d[matchers]'  (transformers 4.54 or newer)",
     ),
     Model(
         name="superpoint-lightglue",
@@ -216,7 +216,7 @@ _MODELS = (
         licence="SuperPoint, non-commercial",
         licence_url="https://github.com/magicleap/SuperPointPretrainedNetwork/blob/master/LICENSE",
         commercial=False,
-        needs="pip install 'sparse3d[diffusion]'  (transformers 4.53 or newer)",
+        needs="pip install 'sparse3d[matchers]'  (transformers 4.53 or newer)",
         notes=("Magic Leap allows SuperPoint for non-commercial research only; LightGlue itself is Apache-2.0.",),
     ),
     Model(

@@ -27,7 +27,7 @@ from sparse3d.render import Look, Rasterizer
 from sparse3d.types import Gaussians, View
 
 _REPORT_EVERY = 10
-_CAMERAS_EVERY = 4  # steps of which one moves cameras too: the compiled step has no gradients of them
+_CAMERAS_EVERY = 4  # steps of which one moves cameras, four times as far: the compiled step has no gradients of them
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _step(
     share = dropout_at(step, config)
     dropout = _dropout(len(parameters), share, generator) if share > 0 else None
     degree = sh_degree_at(step, config)
-    rate = 0.0 if cameras is None or step % _CAMERAS_EVERY else rate_at(step, config)
+    rate = 0.0 if cameras is None or step % _CAMERAS_EVERY else _CAMERAS_EVERY * rate_at(step, config)
     camera = (view.cameras.w2c, view.cameras.K) if cameras is None else cameras.camera(index, view)
     if rasterize is cpu.rasterize and isinstance(target, Target) and rate == 0:
         loss = compiled_step(parameters, view, camera, target, degree, dropout, config, look)

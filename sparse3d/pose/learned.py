@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse3d.geometry import fitted_size, resize_image
 from sparse3d.models.store import require
 from sparse3d.models.weights import check_manifest, load_state
 from sparse3d.pose.correspondences import Correspondences, Pair
+from sparse3d.pose.pictures import picture_of
 from sparse3d.progress import StageReporter
 from sparse3d.types import Photo
 
@@ -78,21 +78,11 @@ class KorniaMatcher:
         return self._found[key]
 
     def _find(self, photo: Photo, turn: int) -> _Features:
-        height, width = photo.image.shape[1:]
-        small, _ = resize_image(photo.image, photo.K, *fitted_size(height, width, self._max_size))
-        picture = torch.rot90(small, turn, (1, 2)).contiguous()
-        keypoints, descriptors, centre = self._extract(picture)
-        h, w = picture.shape[1:]
-        inside = (keypoints >= 0).all(1) & (keypoints[:, 0] <= w - 1) & (keypoints[:, 1] <= h - 1)
-        keypoints, descriptors = keypoints[inside], descriptors[inside]
-        positions = turned_back((keypoints + centre).double().numpy(), turn, small.shape[2], small.shape[1])
-        positions *= np.array([width / small.shape[2], height / small.shape[1]])
-        if photo.mask is not None:
-            column = np.clip(positions[:, 0].astype(int), 0, width - 1)
-            row = np.clip(positions[:, 1].astype(int), 0, height - 1)
-            kept = photo.mask.numpy()[row, column]
-            keypoints, descriptors, positions = keypoints[kept], descriptors[kept], positions[kept]
-        return _Features(keypoints, descriptors, (w, h), positions)
+        picture = picture_of(photo, self._max_size, turn)
+        keypoints, descriptors, centre = self._extract(picture.pixels)
+        positions, counts = picture.in_photo((keypoints + centre).double().numpy())
+        height, width = picture.pixels.shape[1:]
+        return _Features(keypoints[counts], descriptors[counts], (width, height), positions[counts])
 
     def _extract(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keypoints, descriptors, and what to add to keypoints for pixel centres at +0.5."""
@@ -113,19 +103,6 @@ class KorniaMatcher:
             return np.zeros((0, 2), dtype=np.int64), np.zeros(0)
         found = self._lightglue({"image0": _input(a), "image1": _input(b)})
         return found["matches"][0].numpy(), found["scores"][0].double().numpy()
-
-
-def turned_back(positions: np.ndarray, turn: int, width: int, height: int) -> np.ndarray:
-    """Positions in a width x height picture, of positions in the same picture turned by quarters as torch.rot90 does.
-
-    Args:
-        positions: (N, 2) x, y, pixel centres at +0.5.
-        turn: Quarters counterclockwise, 0 to 3.
-        width, height: Of the picture before turning.
-    """
-    x, y = positions[:, 0], positions[:, 1]
-    back = {0: (x, y), 1: (width - y, x), 2: (width - x, height - y), 3: (y, height - x)}[turn]
-    return np.stack(back, axis=1)
 
 
 def _input(features: _Features) -> dict[str, Tensor]:

@@ -58,7 +58,7 @@ def _hub(name: str) -> Callable[[PoseConfig], Matcher]:
     def load(config: PoseConfig) -> Matcher:
         from sparse3d.pose.hub import HubMatcher
 
-        return HubMatcher(name)
+        return HubMatcher(name, config.learned_features)
 
     return load
 
