@@ -76,7 +76,7 @@ def pose(folder: Path, matchers: str = "auto") -> Outcome:
     loaded = load_photos(find_photos([folder]), 1008, warn=lambda message: pytest.fail(message))
     posed = estimate_poses(
         loaded,
-        PoseConfig(max_features=4096, learned_features=512, matchers=matchers),
+        PoseConfig(max_features=1500, learned_features=512, matchers=matchers),
         known=None,
         max_size=1008,
         strict=False,
