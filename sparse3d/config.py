@@ -103,6 +103,16 @@ class OptimizeConfig:
     refine_stop: float = 0.8  # mcmc: share of the steps after which the count is fixed
     noise: float = 5e5  # mcmc: strength of the exploration noise on the means
     prune_opacity: float = 0.005  # Gaussians below this opacity are removed at the end
+    refine_cameras: Literal["auto", "on", "off"] = "auto"  # move the cameras too; auto: when they were estimated
+    cameras_lr_deg: float = 0.02  # root mean square shift that a step makes of what a view sees, degrees of view
+    cameras_lr_final_deg: float = 2e-4  # reached exponentially at the last step, degrees of view
+    cameras_from: float = 0.05  # share of the steps after which cameras move
+    cameras_max_deg: float = (
+        1.0  # a camera turns at most so far, degrees, and moves at most by that angle of its distance
+    )
+    cameras_max_focal: float = (
+        0.0  # relative change of a focal length at most; 0: kept (few views hardly tell it from depth)
+    )
     checkpoint_interval: int = 250  # steps between checkpoints
     time_limit_s: float | None = None  # stop early after this long; None: never
 
@@ -178,6 +188,11 @@ _RANGES: dict[str, _Range] = {
     "optimize.refine_stop": _SHARE,
     "optimize.noise": _NOT_NEGATIVE,
     "optimize.prune_opacity": _SHARE,
+    "optimize.cameras_lr_deg": _POSITIVE,
+    "optimize.cameras_lr_final_deg": _POSITIVE,
+    "optimize.cameras_from": _SHARE,
+    "optimize.cameras_max_deg": _Range(0, 90, low_is_in=False, high_is_in=False),
+    "optimize.cameras_max_focal": _Range(0, 1, high_is_in=False),
     "optimize.checkpoint_interval": _COUNT,
     "optimize.time_limit_s": _POSITIVE,
     "seed": _Range(0, 2**31 - 1),  # COLMAP's is a 32-bit integer
@@ -286,6 +301,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
     for option in options:
         if typing.get_origin(option) is Literal:
+            if isinstance(value, bool) and {"on", "off"} <= set(typing.get_args(option)):
+                return "on" if value else "off"  # what YAML makes of these two words
             if value in typing.get_args(option):
                 return value
         elif option is float and isinstance(value, int) and not isinstance(value, bool):

@@ -12,6 +12,7 @@ from sparse3d.io.load import load_scene
 from sparse3d.io.photos import find_photos, load_photos
 from sparse3d.metrics.lpips import Lpips
 from sparse3d.metrics.protocol import Scores, evaluate_views, mean_scores
+from sparse3d.optimize.align import aligner
 from sparse3d.pose.known import load_known
 from sparse3d.render import drawer
 
@@ -36,6 +37,9 @@ def evaluate(
     warn: Callable[[str], None],
 ) -> Evaluation:
     """PSNR, SSIM and (with its weights) LPIPS of a scene.
+
+    Views that `recon --holdout` kept aside are measured twice where the scene's cameras were refined: from their own cameras,
+    and from cameras aligned to their photos (`optimize.align`). Given cameras are never aligned.
 
     Args:
         scene: Scene folder.
@@ -70,5 +74,6 @@ def evaluate(
     if output is not None:
         output_folder(output)
     draw = drawer(loaded.gaussians, loaded.look, backend)
-    results = evaluate_views(draw, views, output, Lpips.find())
+    align = aligner(loaded.gaussians, loaded.look, backend) if loaded.refined and poses is None else None
+    results = evaluate_views(draw, views, output, Lpips.find(), align)
     return Evaluation(mean_scores(results), results)

@@ -26,6 +26,33 @@ def invert_rigid(transforms: Tensor) -> Tensor:
     return inverse
 
 
+def se3_exp(twists: Tensor) -> Tensor:
+    """Rigid transforms of twists: the exponential map of SE(3) (Barfoot 2017, eq. 7.86), with a slope at zero too.
+
+    Args:
+        twists: (..., 6) the rotation vector in radians, then the translation before V mixes it.
+
+    Returns:
+        (..., 4, 4)
+    """
+    omega, rho = twists[..., :3], twists[..., 3:]
+    square = (omega * omega).sum(-1)[..., None, None]
+    small = square < 1e-4  # there the closed forms cancel; the series is right to 1e-13 of its value
+    safe = torch.where(small, torch.ones_like(square), square)
+    angle = safe.sqrt()
+    a = torch.where(small, 1 - square / 6 + square**2 / 120, angle.sin() / angle)
+    b = torch.where(small, 0.5 - square / 24 + square**2 / 720, (1 - angle.cos()) / safe)
+    c = torch.where(small, 1 / 6 - square / 120 + square**2 / 5040, (angle - angle.sin()) / (safe * angle))
+    x, y, z = omega.unbind(-1)
+    o = torch.zeros_like(x)
+    skew = torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(*omega.shape[:-1], 3, 3)
+    twice, identity = skew @ skew, torch.eye(3, dtype=twists.dtype, device=twists.device)
+    rotation = identity + a * skew + b * twice
+    translation = (identity + b * skew + c * twice) @ rho[..., None]
+    last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=twists.dtype, device=twists.device)
+    return torch.cat([torch.cat([rotation, translation], -1), last.expand(*omega.shape[:-1], 1, 4)], -2)
+
+
 def rotation_from_quat(quats: Tensor) -> Tensor:
     """Rotation matrices of quaternions, which need not be normalized.
 

@@ -26,9 +26,11 @@ from sparse3d.io.ply import read_gaussians, write_gaussians
 from sparse3d.io.publish import publish_cameras, publish_gaussians
 from sparse3d.io.scene import MANIFEST, SceneFolder, content_hash, file_hash
 from sparse3d.io.video import VIDEO_SUFFIXES, extract_frames
-from sparse3d.io.views import file_names, load_views, save_views
+from sparse3d.io.views import file_names, load_refined, load_views, save_refined, save_views
 from sparse3d.metrics.lpips import HOW_TO_GET, Lpips
 from sparse3d.metrics.protocol import Scores, evaluate_views, mean_scores
+from sparse3d.optimize.align import aligner
+from sparse3d.optimize.cameras import refines_cameras, with_refined
 from sparse3d.optimize.loop import look_of, optimize
 from sparse3d.pose.estimate import estimate_poses
 from sparse3d.pose.report import matrix_picture
@@ -38,7 +40,7 @@ from sparse3d.report import write_report
 from sparse3d.types import Gaussians, Photo, PosedViews
 
 # Raised when a stage gives another result from the same inputs; older scenes then redo it and what follows.
-POSE, INIT, OPTIMIZE = ("01_pose", 2), ("02_init", 1), ("04_optimize", 2)
+POSE, INIT, OPTIMIZE = ("01_pose", 2), ("02_init", 1), ("04_optimize", 3)
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,9 @@ def recon(
             )
         init_key = content_hash(INIT, scene.facts(POSE[0])["key"], as_dict(config)["init"], names)
         _init_stage(scene, training, posed.names, config, init_key, log)
-        optimize_key = _optimize_key(init_key, config)
-        gaussians = _optimize_stage(scene, training, config, optimize_key, log, on_step)
+        refine = refines_cameras(config.optimize, estimated=poses is None)
+        optimize_key = _optimize_key(init_key, config, refine)
+        gaussians, posed = _optimize_stage(scene, posed, training, config, refine, optimize_key, log, on_step)
         scores = _finish(scene, posed, gaussians, names, config, log)
         stages = scene.manifest()["stages"]
     return Result(
@@ -282,31 +285,34 @@ def _init_stage(
     progress.done(f"{len(gaussians)} Gaussians")
 
 
-def _optimize_key(init_key: str, config: Config) -> str:
+def _optimize_key(init_key: str, config: Config, refine: bool) -> str:
     """How often to save and which renderer draws do not change the scene that is meant."""
-    settings = as_dict(config)["optimize"]
+    settings = as_dict(config)["optimize"] | {"refine_cameras": refine}
     settings.pop("checkpoint_interval")
     return content_hash(OPTIMIZE, init_key, settings, config.seed)
 
 
 def _optimize_stage(
     scene: SceneFolder,
+    posed: PosedViews,
     training: PosedViews,
     config: Config,
+    refine: bool,
     key: str,
     log: _Log,
     on_step: Callable[[int, Gaussians], None] | None,
-) -> Gaussians:
+) -> tuple[Gaussians, PosedViews]:
+    """The Gaussians, and all views with the cameras that go with them."""
     progress = log.stage("optimize")
-    final = scene.stage_path(OPTIMIZE[0]) / "scene.ply"
+    stage = scene.stage_path(OPTIMIZE[0])
     if scene.is_done(OPTIMIZE[0], key):
         log.skipped(scene, OPTIMIZE[0], progress, "scene from an earlier run")
-        return read_gaussians(final)
+        return read_gaussians(stage / "scene.ply"), load_refined(stage, posed)
     checkpoint = scene.path / "stages" / "optimize.checkpoint"
     backend = choose(config.renderer)
     progress.note(f"renderer: {backend}")
     with scene.write_stage(OPTIMIZE[0], key) as (folder, facts):
-        fitted = optimize(
+        fit = optimize(
             read_gaussians(scene.stage_path(INIT[0]) / "init.ply"),
             training.views,
             config.optimize,
@@ -316,13 +322,22 @@ def _optimize_stage(
             checkpoint=checkpoint,
             key=key,
             on_step=on_step,
+            estimated=refine,
         )
-        write_gaussians(folder / "scene.ply", fitted)
+        write_gaussians(folder / "scene.ply", fit.gaussians)
+        if refine:
+            save_refined(folder, with_refined(posed.views, training.views, fit.views))
         look = asdict(look_of(training.views, config.optimize))
-        facts |= {"gaussians": len(fitted), "renderer": backend, "look": look, "warnings": log.taken()}
+        facts |= {"gaussians": len(fit.gaussians), "renderer": backend, "look": look, "cameras": fit.camera_changes}
+        facts["warnings"] = log.taken()
     checkpoint.unlink(missing_ok=True)
-    progress.done(f"{len(fitted)} Gaussians")
-    return read_gaussians(final)
+    moved = ""
+    if (changes := fit.camera_changes) is not None:
+        moved = f"; cameras turned by {changes['rotation_mean_deg']:.2f} degrees in the mean"
+        if config.optimize.cameras_max_focal > 0:
+            moved += f", focal length changed by {changes['focal_percent']:+.1f} %"
+    progress.done(f"{len(fit.gaussians)} Gaussians{moved}")
+    return read_gaussians(stage / "scene.ply"), load_refined(stage, posed)
 
 
 def _finish(
@@ -332,7 +347,8 @@ def _finish(
     scene.update({"published": None, "held_out": names, "scores": None})
     publish_gaussians(scene, gaussians)
     publish_cameras(scene, posed)
-    draw = drawer(gaussians, Look(**scene.facts(OPTIMIZE[0])["look"]), config.renderer)
+    look = Look(**scene.facts(OPTIMIZE[0])["look"])
+    draw = drawer(gaussians, look, config.renderer)
     shutil.rmtree(scene.path / "eval", ignore_errors=True)
     scores = None
     if names:
@@ -342,7 +358,9 @@ def _finish(
         if lpips is None:
             progress.note(HOW_TO_GET)
         test = tuple(view for view in posed.views if view.name in set(names))
-        results = evaluate_views(draw, test, scene.path / "eval", lpips)
+        refined = scene.facts(OPTIMIZE[0])["cameras"] is not None
+        align = aligner(gaussians, look, config.renderer) if refined else None
+        results = evaluate_views(draw, test, scene.path / "eval", lpips, align)
         scores = mean_scores(results)
         scene.update({"scores": {"mean": scores, "views": results}})
         progress.done("  ".join(f"{name} {value:.3f}" for name, value in scores.items()))

@@ -17,7 +17,7 @@ from sparse3d.io._atomic import replacing
 from sparse3d.io.images import jpeg_bytes, write_image
 from sparse3d.io.scene import SceneFolder
 from sparse3d.metrics.image import psnr
-from sparse3d.metrics.protocol import beside
+from sparse3d.metrics.protocol import ALIGNED, beside
 from sparse3d.render import Draw
 from sparse3d.types import PosedViews, View
 
@@ -55,11 +55,7 @@ def write_report(scene: SceneFolder, posed: PosedViews, gaussian_count: int, dra
     )
     warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in _warnings(manifest))
     scores = (manifest.get("scores") or {}).get("mean")
-    measured = (
-        f"<p>On {len(held_out)} held-out views: {', '.join(f'{k.upper()} {v:.3f}' for k, v in scores.items())}</p>"
-        if scores
-        else ""
-    )
+    measured = f"<p>On {len(held_out)} held-out views: {_measured(scores)}</p>" if scores else ""
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{html.escape(scene.path.name)}: sparse3d</title><style>{_STYLE}</style>
 <h1>{html.escape(scene.path.name)}</h1>
@@ -93,6 +89,14 @@ def _pose_table(scene: SceneFolder) -> str:
         "first camera, in degrees.</p><table><tr><th>photo</th><th>camera</th><th>error (px)</th><th>± rotation</th><th>± direction</th>"
         f'<th>why</th></tr>{rows}</table><p><img alt="matches between all pairs of photos" src="data:image/png;base64,{picture}"></p>'
     )
+
+
+def _measured(scores: dict[str, float]) -> str:
+    """Scores as text, those of aligned cameras after the others."""
+    listed = lambda items: ", ".join(f"{name.removesuffix(ALIGNED).upper()} {value:.3f}" for name, value in items)
+    plain = listed((name, value) for name, value in scores.items() if not name.endswith(ALIGNED))
+    aligned = listed((name, value) for name, value in scores.items() if name.endswith(ALIGNED))
+    return plain + (f"; after each of their cameras was aligned to its photo: {aligned}" if aligned else "")
 
 
 def _warnings(manifest: dict[str, Any]) -> list[str]:

@@ -118,7 +118,7 @@ def photographed(cache: Path) -> tuple[Scene, Scene]:
     from llff import load
 
     config = load_config("balanced")
-    training, _ = load(DATA / "fern", 3, 504, config)
+    training, *_ = load(DATA / "fern", 3, 504, config)
     files = (cache / "fern3-initialized.ply", cache / "fern3-trained.ply")
     if not all(file.is_file() for file in files):
         cache.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def photographed(cache: Path) -> tuple[Scene, Scene]:
             rasterizer(config.renderer),
             generator=generator,
             progress=StageReporter("optimize"),
-        )
+        ).gaussians
         for file, gaussians in zip(files, (start, trained), strict=True):
             write_gaussians(file, gaussians)
     initialized, trained = (Scene(file.stem.replace("-", ", "), read_gaussians(file), training.views) for file in files)

@@ -11,7 +11,7 @@ from sparse3d.errors import UserError
 from sparse3d.io.images import read_depth
 from sparse3d.io.ply import read_gaussians
 from sparse3d.io.scene import SceneFolder
-from sparse3d.io.views import file_names, load_views
+from sparse3d.io.views import file_names, load_refined, load_views
 from sparse3d.render import Look
 from sparse3d.types import Gaussians, PosedViews
 
@@ -25,6 +25,7 @@ class Scene:
     posed: PosedViews
     depths: dict[str, Tensor]  # by view name, (H, W) world units, 0 where unknown
     look: Look  # how it is drawn
+    refined: bool  # its cameras were refined with the Gaussians
 
 
 def load_scene(path: Path) -> Scene:
@@ -38,11 +39,12 @@ def load_scene(path: Path) -> Scene:
         raise UserError(
             f"{path} is not finished: an earlier run was stopped, or one is at work. Run the same `sparse3d recon` again; it goes on where it stopped"
         )
-    posed = load_views(folder.stage_path("01_pose"))
+    posed = load_refined(folder.stage_path("04_optimize"), load_views(folder.stage_path("01_pose")))
     depths = {}
     for name, stem in file_names(posed.names).items():
         file = path / "depth" / f"{stem}.png"
         if file.is_file():
             depths[name] = read_depth(file)
-    look = Look(**folder.facts("04_optimize")["look"])
-    return Scene(folder, read_gaussians(path / "scene.ply"), posed, depths, look)
+    facts = folder.facts("04_optimize")
+    gaussians = read_gaussians(path / "scene.ply")
+    return Scene(folder, gaussians, posed, depths, Look(**facts["look"]), facts.get("cameras") is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,22 @@ def load_views(folder: Path) -> PosedViews:
         xyz, rgb, error_px = (torch.from_numpy(stored[name]) for name in ("xyz", "rgb", "error_px"))
         points = Points(xyz, rgb, error_px, tracks)
     return PosedViews(tuple(views), points)
+
+
+def save_refined(folder: Path, views: Sequence[View]) -> None:
+    """Writes cameras.json with the cameras alone, of views whose pictures another stage holds."""
+    cameras = [{"name": view.name, "K": view.K.tolist(), "c2w": view.c2w.tolist()} for view in views]
+    (folder / "cameras.json").write_text(json.dumps(cameras, indent=1), encoding="utf-8")
+
+
+def load_refined(folder: Path, posed: PosedViews) -> PosedViews:
+    """The views with the cameras that `save_refined` wrote; as they are where it wrote none."""
+    file = folder / "cameras.json"
+    if not file.is_file():
+        return posed
+    cameras = {camera["name"]: camera for camera in json.loads(file.read_text(encoding="utf-8"))}
+    views = tuple(
+        replace(view, K=torch.tensor(cameras[view.name]["K"]), c2w=torch.tensor(cameras[view.name]["c2w"]))
+        for view in posed.views
+    )
+    return PosedViews(views, posed.points)

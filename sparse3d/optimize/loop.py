@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from sparse3d.geometry import near_plane, scene_extent
 from sparse3d.kernels import cpu
 from sparse3d.kernels.cpu_train import Dropout
 from sparse3d.optimize import mcmc
+from sparse3d.optimize.cameras import RefinedCameras, Trust, rate_at, refines_cameras
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
 from sparse3d.optimize.losses import Target, prepare_target
 from sparse3d.optimize.parameters import Parameters
@@ -25,6 +27,16 @@ from sparse3d.render import Look, Rasterizer
 from sparse3d.types import Gaussians, View
 
 _REPORT_EVERY = 10
+_CAMERAS_EVERY = 4  # steps of which one moves cameras too: the compiled step has no gradients of them
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What `optimize` made."""
+
+    gaussians: Gaussians
+    views: tuple[View, ...]  # the same objects as were given, or the views with their refined cameras
+    camera_changes: dict[str, float] | None = None  # how far the cameras went; None: they were not refined
 
 
 def look_of(views: tuple[View, ...], config: OptimizeConfig) -> Look:
@@ -49,7 +61,8 @@ def optimize(
     checkpoint: Path | None = None,
     key: str = "",
     on_step: Callable[[int, Gaussians], None] | None = None,
-) -> Gaussians:
+    estimated: bool = False,
+) -> Fit:
     """Gaussians fitted to the views (3DGS, arXiv:2308.04079, section 5, without its densification by default).
 
     Few views are memorized quickly, so by default no Gaussian is added, each step leaves a random share out
@@ -65,9 +78,10 @@ def optimize(
         checkpoint: File to save to and resume from; None saves nothing.
         key: Content hash that a checkpoint must have to be resumed.
         on_step: Called after each step with its number and the Gaussians; for a live view.
+        estimated: The cameras are estimates, which `config.refine_cameras` "auto" refines with the scene.
 
     Returns:
-        The Gaussians after the last step, faint ones removed.
+        The Gaussians after the last step, faint ones removed, and the views with their cameras.
 
     Raises:
         UserError: nothing to optimize, or nothing left.
@@ -78,6 +92,9 @@ def optimize(
         )
     extent = scene_extent(torch.stack([view.c2w for view in views]))
     parameters = Parameters(gaussians, config, extent)
+    cameras = None
+    if refines_cameras(config, estimated):
+        cameras = RefinedCameras(views, gaussians, Trust(config.cameras_max_deg, config.cameras_max_focal))
     look = look_of(views, config)
     batch: list[tuple[View, Tensor | Target]] = []
     shrunk = 0  # by how much the pictures in `batch` are reduced
@@ -86,6 +103,8 @@ def optimize(
     saved = load_checkpoint(checkpoint, key) if checkpoint else None
     if saved is not None:
         parameters.load_state_dict(saved["parameters"])
+        if cameras is not None:
+            cameras.load_state_dict(saved["cameras"])
         generator.set_state(saved["generator"])
         first, order, spent_s = saved["step"], list(saved["order"]), saved["spent_s"]
         progress.note(f"resuming at step {first} of {config.steps}")
@@ -98,8 +117,9 @@ def optimize(
         if shrink_at(step, config) != shrunk:
             shrunk = shrink_at(step, config)
             batch = _at_size(views, shrunk)
-        view, target = batch[order.pop()]
-        loss = _step(parameters, view, target, step, config, rasterize, look, extent, generator)
+        index = order.pop()
+        view, target = batch[index]
+        loss = _step(parameters, view, target, step, config, rasterize, look, extent, generator, cameras, index)
         done = step + 1
         if done % _REPORT_EVERY == 0 or done == config.steps:
             progress.step(done, config.steps, loss=loss, gaussians=len(parameters))
@@ -107,6 +127,8 @@ def optimize(
             on_step(done, parameters.gaussians)
         if checkpoint is not None and done % config.checkpoint_interval == 0 and done < config.steps:
             state = {"key": key, "step": done, "order": order, "spent_s": time.monotonic() - began}
+            if cameras is not None:
+                state["cameras"] = cameras.state_dict()
             save_checkpoint(
                 checkpoint, state | {"parameters": parameters.state_dict(), "generator": generator.get_state()}
             )
@@ -115,7 +137,8 @@ def optimize(
                 f"stopped at step {done} of {config.steps}: optimize.time_limit_s = {config.time_limit_s:g} is reached"
             )
             break
-    return _without_faint(parameters.gaussians, config.prune_opacity)
+    fitted = _without_faint(parameters.gaussians, config.prune_opacity)
+    return Fit(fitted, views) if cameras is None else Fit(fitted, cameras.refined(), cameras.summary())
 
 
 def _at_size(views: tuple[View, ...], shrunk: int) -> list[tuple[View, Tensor | Target]]:
@@ -134,17 +157,23 @@ def _step(
     look: Look,
     extent: float,
     generator: torch.Generator,
+    cameras: RefinedCameras | None = None,
+    index: int = 0,
 ) -> float:
     """One view: render, compare, update. Returns the loss."""
     means_lr = exponential(config.means_lr, config.means_lr_final, step, config.steps) * extent
     parameters.set_learning_rate("means", means_lr)
     share = dropout_at(step, config)
     dropout = _dropout(len(parameters), share, generator) if share > 0 else None
-    rest = (sh_degree_at(step, config), dropout, config, look)
-    if rasterize is cpu.rasterize and isinstance(target, Target):
-        loss = compiled_step(parameters, view, target, *rest)
+    degree = sh_degree_at(step, config)
+    rate = 0.0 if cameras is None or step % _CAMERAS_EVERY else rate_at(step, config)
+    camera = (view.cameras.w2c, view.cameras.K) if cameras is None else cameras.camera(index, view)
+    if rasterize is cpu.rasterize and isinstance(target, Target) and rate == 0:
+        loss = compiled_step(parameters, view, camera, target, degree, dropout, config, look)
     else:
-        loss = autograd_step(rasterize, parameters, view, target, *rest)
+        loss = autograd_step(rasterize, parameters, view, camera, target, degree, dropout, config, look)
+        if cameras is not None:
+            cameras.step(index, rate, parameters.gaussians, degree)
     if config.strategy == "mcmc" and step < config.refine_stop * config.steps:
         if step > 0 and step % config.refine_interval == 0:
             mcmc.refine(parameters, config, generator)

@@ -21,6 +21,7 @@ def autograd_step(
     rasterize: Rasterizer,
     parameters: Parameters,
     view: View,
+    camera: tuple[Tensor, Tensor],
     target: Tensor | Target,
     sh_degree: int,
     dropout: Dropout | None,
@@ -32,7 +33,9 @@ def autograd_step(
     Args:
         rasterize: The renderer.
         parameters: The Gaussians; changed.
-        view, target: The view and its image, or what `prepare_target` made of that.
+        view: The view, for its size and mask.
+        camera: World to camera (1, 4, 4) and K (1, 3, 3), which get gradients where they ask for them.
+        target: The view's image, or what `prepare_target` made of that.
         sh_degree: Of the spherical harmonics in use.
         dropout: Who takes part; all when None.
         config: Settings of the loss and of the opacities' decay.
@@ -45,17 +48,15 @@ def autograd_step(
     opacities = current.opacities
     if dropout is not None:
         opacities = opacities * (dropout.kept * dropout.factor)
-    camera = view.cameras
     rgb, *_ = rasterize(
         current.means,
         current.quats,
         current.scales,
         opacities,
         current.sh,
-        camera.w2c,
-        camera.K,
-        camera.width,
-        camera.height,
+        *camera,
+        view.width,
+        view.height,
         sh_degree=sh_degree,
         antialiased=look.antialiased,
         background=torch.tensor(look.background),
@@ -76,6 +77,7 @@ def autograd_step(
 def compiled_step(
     parameters: Parameters,
     view: View,
+    camera: tuple[Tensor, Tensor],
     target: Target,
     sh_degree: int,
     dropout: Dropout | None,
@@ -83,13 +85,13 @@ def compiled_step(
     look: Look,
 ) -> float:
     """`autograd_step` with `kernels.cpu.rasterize`: the same arguments, the same result but for rounding."""
-    camera = view.cameras
+    w2c, K = camera
     drawn = Drawn(
         parameters.trained,
-        camera.w2c,
-        camera.K,
-        camera.width,
-        camera.height,
+        w2c.detach(),
+        K.detach(),
+        view.width,
+        view.height,
         sh_degree=sh_degree,
         near_plane=look.near_plane,
         antialiased=look.antialiased,

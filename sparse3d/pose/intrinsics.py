@@ -9,7 +9,6 @@ from typing import Any
 from sparse3d.io._pycolmap import pycolmap
 from sparse3d.types import Photo
 
-STARTS = (0.85, 1.3, 0.6)  # times the longer side, tried in turn where no photo says its focal length
 RADIAL_FROM = 5  # photos of one camera from which a distortion term is stable
 
 

@@ -15,8 +15,9 @@ from typing import Any
 from sparse3d.config import PoseConfig
 from sparse3d.pose.budget import Budget
 from sparse3d.pose.correspondences import Correspondences, Pair, union
+from sparse3d.pose.focal import start_ratios
 from sparse3d.pose.guess import predict, predicted_model
-from sparse3d.pose.intrinsics import STARTS, first_cameras, fixed_cameras
+from sparse3d.pose.intrinsics import first_cameras, fixed_cameras
 from sparse3d.pose.matching import Matcher, is_there, matcher
 from sparse3d.pose.solve import Solution, solve
 from sparse3d.pose.turns import find_turns
@@ -123,7 +124,7 @@ class _Ladder:
         self.correspondences = union(self.parts)
         self.rungs.append(name)
         self.progress.note(f"placing photos by the matches of {' + '.join(dict.fromkeys(self.rungs))}")
-        for start in STARTS if any(photo.intrinsics == "default" for photo in self.photos) else STARTS[:1]:
+        for start in start_ratios(self.photos, self.correspondences, self.config, self.max_error_px, self.seed):
             found = self._solve(start)
             self.solution = max(found, self.solution, key=lambda solution: solution.rank)  # the first of equals
             if self.solution.placed:

@@ -14,6 +14,7 @@ from sparse3d.io._pycolmap import pycolmap
 from sparse3d.io.images import read_image
 from sparse3d.io.load import load_scene
 from sparse3d.io.nerfstudio import read_transforms
+from sparse3d.io.views import load_views
 from sparse3d.metrics.pose import pose_errors
 
 
@@ -46,6 +47,33 @@ def test_held_out_views_are_drawn_better_than_by_any_flat_picture(scene):
     flat = -10 * torch.log10(((view.image - view.image.mean(dim=(1, 2), keepdim=True)) ** 2).mean()).item()
     assert scores["psnr"] > flat + 6 and scores["ssim"] > 0.5
     assert (scene / "eval" / "room_05.png").is_file()
+
+
+def test_estimated_cameras_are_refined_and_published(scene):
+    """The stage keeps them, transforms.json and the COLMAP model have them, and held-out views are scored twice."""
+    manifest = json.loads((scene / "scene.json").read_text())
+    assert manifest["stages"]["04_optimize"]["cameras"].keys() == {
+        "rotation_mean_deg", "rotation_max_deg", "focal_percent",
+    }  # fmt: skip
+    loaded = load_scene(scene)
+    assert loaded.refined
+    first = {view.name: view for view in load_views(scene / "stages" / "01_pose").views}
+    published = {frame.name: frame for frame in read_transforms(scene / "cameras" / "transforms.json")}
+    for view in loaded.posed.views:
+        held = view.name in manifest["held_out"]
+        assert torch.equal(view.c2w, first[view.name].c2w) == held
+        torch.testing.assert_close(published[f"{view.name[:-4]}.png"].c2w.float(), view.c2w)
+    assert len({float(view.K[0, 0]) for view in loaded.posed.views}) == 1  # also of held-out views: it is one camera
+    for scores in (manifest["scores"]["mean"], *manifest["scores"]["views"].values()):
+        assert {"psnr", "ssim", "psnr aligned", "ssim aligned"} <= scores.keys()
+    assert "aligned to its photo" in (scene / "report.html").read_text()
+
+
+def test_given_cameras_stay_as_they_are(known_scene):
+    manifest = json.loads((known_scene / "scene.json").read_text())
+    assert manifest["stages"]["04_optimize"]["cameras"] is None
+    assert not (known_scene / "stages" / "04_optimize" / "cameras.json").exists()
+    assert not load_scene(known_scene).refined
 
 
 def test_the_scene_folder_opens_in_other_tools(scene):

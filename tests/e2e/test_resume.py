@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 
+import pytest
 from support.commands import SMALL
 
 
-def test_a_run_killed_while_optimizing_ends_at_the_same_scene(photos, repository, tmp_path):
+@pytest.mark.parametrize("refine", ["off", "on"])
+def test_a_run_killed_while_optimizing_ends_at_the_same_scene(refine, photos, repository, tmp_path):
     cameras = repository / "examples" / "ground_truth" / "transforms.json"
     settings = [*SMALL, "--poses", cameras, "--set", "optimize.steps=150", "--set", "optimize.checkpoint_interval=20"]
+    settings += ["--set", f"optimize.refine_cameras={refine}"]
 
     def command(output: str) -> list[str]:
         main = "import sys; from sparse3d.cli import main; main()"
@@ -34,4 +37,5 @@ def test_a_run_killed_while_optimizing_ends_at_the_same_scene(photos, repository
     resumed = subprocess.run(command("killed"), cwd=tmp_path, check=True, capture_output=True, text=True)
     assert "resuming at step" in resumed.stderr
     assert not checkpoint.exists()
-    assert (tmp_path / "killed" / "scene.ply").read_bytes() == (tmp_path / "whole" / "scene.ply").read_bytes()
+    for file in ("scene.ply", "cameras/transforms.json"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

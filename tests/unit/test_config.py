@@ -24,6 +24,13 @@ def test_presets_reach_their_sh_degree(preset):
     assert settings.steps > settings.sh_degree * settings.sh_interval
 
 
+def test_on_and_off_are_words():
+    """YAML reads them as true and false."""
+    words = ("on", "off", "auto", "'on'", "true")
+    read = [load_config("fast", [f"optimize.refine_cameras={word}"]).optimize.refine_cameras for word in words]
+    assert read == ["on", "off", "auto", "on", "on"]
+
+
 def test_assignment_beats_preset_beats_default():
     assert load_config("fast").optimize.steps == 800
     config = load_config("fast", ["optimize.steps=42", "seed=7", "init.near=0.5", "optimize.means_lr=1e-3"])

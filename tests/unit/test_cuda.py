@@ -84,7 +84,7 @@ def fitted(draw: Rasterizer, steps: int) -> Gaussians:
     )
     config = OptimizeConfig(steps=steps, sh_interval=2)
     views = textured_plane(24, 32)[0].views
-    return optimize(start, views, config, draw, generator=generator, progress=StageReporter("optimize"))
+    return optimize(start, views, config, draw, generator=generator, progress=StageReporter("optimize")).gaussians
 
 
 @pytest.mark.parametrize("antialiased", [False, True])

@@ -36,7 +36,7 @@ def some_gaussians(count: int = 60) -> Gaussians:
 def fit(config: OptimizeConfig, **options):
     posed, _ = textured_plane(24, 32)
     arguments = {"generator": torch.Generator().manual_seed(0), "progress": StageReporter("optimize")} | options
-    return optimize(some_gaussians(), posed.views, config, rasterizer("cpu"), **arguments)
+    return optimize(some_gaussians(), posed.views, config, rasterizer("cpu"), **arguments).gaussians
 
 
 def test_schedules_start_and_end_where_they_should():
@@ -141,7 +141,7 @@ def test_opacity_decay_multiplies_what_is_drawn():
         rasterizer("cpu"),
         generator=torch.Generator().manual_seed(0),
         progress=StageReporter("optimize"),
-    )
+    ).gaussians
     expected = torch.full((60,), 0.5 * 0.99**30)
     expected[7] = 0.5
     torch.testing.assert_close(fitted.opacities, expected, rtol=1e-4, atol=0)
