@@ -23,10 +23,10 @@ from sparse3d.progress import Event, StageReporter
 
 Change = Callable[[Image.Image], Image.Image]
 
-# Keypoints of photos 560 px long are good to about 0.4 px of 450 px focal length, 0.04 degrees. Neighbours' depth and
-# focal length raise what that leaves of the pose by ten or so, as the Cramér-Rao bound does in the unit tests (0.1 to
-# 0.2 degrees for 100 points): 1 degree of rotation and 2 of direction are what a scene needs and every good solution has.
-ROTATION_DEG, DIRECTION_DEG = 1.0, 2.0
+# Keypoints of photos 560 px long are good to about 0.4 px of 450 px focal length, 0.05 degrees. For a hundred points of a
+# room, the Cramér-Rao bound makes 0.1 degrees of rotation and 0.2 of direction of that (as in the unit tests, where noise and
+# focal length have the same ratio). Below are 4 of those standard deviations and what a wrong match may add.
+ROTATION_DEG, DIRECTION_DEG = 0.5, 1.5
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def pose(folder: Path, matchers: str = "auto") -> Outcome:
     loaded = load_photos(find_photos([folder]), 1008, warn=lambda message: pytest.fail(message))
     posed = estimate_poses(
         loaded,
-        PoseConfig(max_features=4096, learned_features=512, matchers=matchers),
+        PoseConfig(max_features=1500, learned_features=512, matchers=matchers),
         known=None,
         max_size=1008,
         strict=False,
@@ -131,9 +131,9 @@ def test_three_photos(folder, true_w2c):
 
 
 def test_two_photos(folder, true_w2c):
-    """Two views hardly fix their focal length: 10 % of it are 2 to 3 degrees of direction."""
+    """Two views fix their focal length to a few percent only, which is a degree of direction or two."""
     outcome = pose(folder([3, 4]))
-    assert_right(outcome, true_w2c, room(3, 4), rotation_deg=2, direction_deg=6)
+    assert_right(outcome, true_w2c, room(3, 4), rotation_deg=1, direction_deg=4)
 
 
 def elsewhere(size: tuple[int, int]) -> Image.Image:

@@ -69,8 +69,8 @@ class Stage:
     turns: dict[int, int] = field(default_factory=dict)
     asked_to_turn: list[tuple[list[int], list[int]]] = field(default_factory=list)
 
-    def climb(self, views: int, **settings: object) -> Climb:
-        photos = [photo(f"{i}.jpg") for i in range(views)]
+    def climb(self, views: int, known: str = "exif", **settings: object) -> Climb:
+        photos = [photo(f"{i}.jpg", known) for i in range(views)]
         return climb(photos, PoseConfig(**settings), 0, StageReporter("pose", self.events.append))
 
 
@@ -99,6 +99,15 @@ def everything(a: int, b: int) -> bool:
 
 def without(view: int) -> Sees:
     return lambda a, b: view not in (a, b)
+
+
+@pytest.mark.parametrize("focal", [0.5, 0.85, 2.0])
+def test_unknown_focal_lengths_of_wide_and_long_lenses(stage, focal):
+    """90 to 28 degrees of view, and no EXIF. What 5 % of it leave of poses is less than a degree."""
+    truth = room(3, step_deg=20, focal=focal)
+    found = stage(sift=Knowing(truth, everything)).climb(3, known="default", matchers="sift")
+    assert found.solution.placed == {0, 1, 2}
+    assert found.solution.model.camera(1).mean_focal_length() == pytest.approx(truth.focal, rel=0.05)
 
 
 def test_learned_matchers_are_not_asked_where_sift_is_enough(stage):
