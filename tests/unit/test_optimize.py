@@ -107,7 +107,8 @@ def test_the_compiled_step_is_the_one_by_gradients():
 
     def fitted(rasterize: Rasterizer) -> Gaussians:
         generator = torch.Generator().manual_seed(0)
-        return optimize(start, views, config, rasterize, generator=generator, progress=StageReporter("optimize"))
+        progress = StageReporter("optimize")
+        return optimize(start, views, config, rasterize, generator=generator, progress=progress).gaussians
 
     got, want = fitted(cpu.rasterize), fitted(lambda *arguments, **options: cpu.rasterize(*arguments, **options))
     for name in ("means", "quats", "log_scales", "logit_opacities"):
