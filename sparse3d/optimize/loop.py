@@ -21,13 +21,13 @@ from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
 from sparse3d.optimize.losses import Target, prepare_target
 from sparse3d.optimize.parameters import Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
-from sparse3d.optimize.step import autograd_step, compiled_step
+from sparse3d.optimize.step import autograd_step, camera_gradients, compiled_step
 from sparse3d.progress import StageReporter
 from sparse3d.render import Look, Rasterizer
 from sparse3d.types import Gaussians, View
 
 _REPORT_EVERY = 10
-_CAMERAS_EVERY = 4  # steps of which one moves cameras, four times as far: the compiled step has no gradients of them
+_CAMERAS_EVERY = 4  # steps of which one moves cameras, four times as far: they cost a pass of their own
 
 
 @dataclass(frozen=True)
@@ -168,12 +168,14 @@ def _step(
     degree = sh_degree_at(step, config)
     rate = 0.0 if cameras is None or step % _CAMERAS_EVERY else _CAMERAS_EVERY * rate_at(step, config)
     camera = (view.cameras.w2c, view.cameras.K) if cameras is None else cameras.camera(index, view)
-    if rasterize is cpu.rasterize and isinstance(target, Target) and rate == 0:
+    if rasterize is cpu.rasterize and isinstance(target, Target) and not (cameras and cameras.focal_unit):
+        if cameras is not None and rate > 0:
+            camera_gradients(rasterize, parameters, view, camera, target, degree, config, look)
         loss = compiled_step(parameters, view, camera, target, degree, dropout, config, look)
     else:
         loss = autograd_step(rasterize, parameters, view, camera, target, degree, dropout, config, look)
-        if cameras is not None:
-            cameras.step(index, rate, parameters.gaussians, degree)
+    if cameras is not None:
+        cameras.step(index, rate, parameters.gaussians, degree)
     if config.strategy == "mcmc" and step < config.refine_stop * config.steps:
         if step > 0 and step % config.refine_interval == 0:
             mcmc.refine(parameters, config, generator)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from sparse3d.kernels.cpu_train import Drawn, Dropout
 from sparse3d.optimize.losses import Target, photometric_loss
 from sparse3d.optimize.parameters import NAMES, Parameters
 from sparse3d.render import Look, Rasterizer
-from sparse3d.types import View
+from sparse3d.types import Gaussians, View
 
 
 def autograd_step(
@@ -44,7 +46,45 @@ def autograd_step(
     Returns:
         The loss before the step.
     """
-    current = parameters.gaussians
+    loss = _loss(rasterize, parameters.gaussians, view, camera, target, sh_degree, dropout, config, look)
+    parameters.adam.zero_grad()
+    loss.backward()
+    gradient = parameters.tensors["logit_opacities"].grad
+    assert gradient is not None
+    drawn = gradient != 0
+    parameters.adam.step(drawn)
+    if config.opacity_decay < 1:
+        _decay_opacities(parameters, drawn, config.opacity_decay)
+    return float(loss.detach())
+
+
+def camera_gradients(
+    rasterize: Rasterizer,
+    parameters: Parameters,
+    view: View,
+    camera: tuple[Tensor, Tensor],
+    target: Tensor | Target,
+    sh_degree: int,
+    config: OptimizeConfig,
+    look: Look,
+) -> None:
+    """Leaves the gradients of the loss on what `camera` is made of, and none on the Gaussians. Arguments as above."""
+    found = parameters.gaussians
+    still = Gaussians(*(getattr(found, field.name).detach() for field in fields(found)))
+    _loss(rasterize, still, view, camera, target, sh_degree, None, config, look).backward()
+
+
+def _loss(
+    rasterize: Rasterizer,
+    current: Gaussians,
+    view: View,
+    camera: tuple[Tensor, Tensor],
+    target: Tensor | Target,
+    sh_degree: int,
+    dropout: Dropout | None,
+    config: OptimizeConfig,
+    look: Look,
+) -> Tensor:
     opacities = current.opacities
     if dropout is not None:
         opacities = opacities * (dropout.kept * dropout.factor)
@@ -62,16 +102,7 @@ def autograd_step(
         background=torch.tensor(look.background),
         near_plane=look.near_plane,
     )
-    loss = photometric_loss(rgb.squeeze(0).permute(2, 0, 1), target, config.ssim_weight, view.mask)
-    parameters.adam.zero_grad()
-    loss.backward()
-    gradient = parameters.tensors["logit_opacities"].grad
-    assert gradient is not None
-    drawn = gradient != 0
-    parameters.adam.step(drawn)
-    if config.opacity_decay < 1:
-        _decay_opacities(parameters, drawn, config.opacity_decay)
-    return float(loss.detach())
+    return photometric_loss(rgb.squeeze(0).permute(2, 0, 1), target, config.ssim_weight, view.mask)
 
 
 def compiled_step(
@@ -88,8 +119,8 @@ def compiled_step(
     w2c, K = camera
     drawn = Drawn(
         parameters.trained,
-        w2c.detach(),
-        K.detach(),
+        w2c.detach().contiguous(),
+        K.detach().contiguous(),
         view.width,
         view.height,
         sh_degree=sh_degree,
