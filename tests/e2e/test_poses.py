@@ -17,6 +17,7 @@ from sparse3d.config import PoseConfig
 from sparse3d.errors import UserError
 from sparse3d.io.nerfstudio import read_transforms
 from sparse3d.io.photos import find_photos, load_photos
+from sparse3d.pose import ladder
 from sparse3d.pose.estimate import Posed, estimate_poses
 from sparse3d.pose.matching import is_there
 from sparse3d.progress import Event, StageReporter
@@ -193,16 +194,18 @@ def test_a_copy_saved_anew_is_no_problem(folder, true_w2c):
     assert (centres["z_again.jpg"] - centres["room_03.jpg"]).norm() < 0.05 * baseline
 
 
-@pytest.mark.parametrize("quarters", [1, 3])
-def test_a_photo_lying_on_its_side(quarters, folder, true_w2c):
-    """Turned by `quarters` counterclockwise, and no EXIF that says so; SIFT sees it anyway, and ALIKED when turned back."""
-    for name in ("aliked", "xfeat"):
+@pytest.mark.parametrize(("quarters", "learned"), [(1, False), (1, True), (3, True)])
+def test_a_photo_lying_on_its_side(quarters, learned, folder, true_w2c, monkeypatch):
+    """Turned by `quarters` counterclockwise, and no EXIF that says so. SIFT sees it anyway, ALIKED when turned back."""
+    for name in ("aliked", "xfeat") if learned else ():
         if not is_there(name):
             pytest.skip(f"the weights of {name} are not on this machine: sparse3d models fetch matchers")
+    if learned:
+        monkeypatch.setattr(ladder, "automatic_matchers", lambda progress: ("aliked",))
     made = folder([2, 3, 4], room_03=lambda picture: picture.rotate(90 * quarters, expand=True))
     # a pixel (x, y) is seen at (y, W - x) after one quarter: camera axes turn by (x, y, z) -> (y, -x, z)
     quarter = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
-    outcome = pose(made)
+    outcome = pose(made, "auto" if learned else "sift")
     turned = {"room_03": np.linalg.matrix_power(quarter, quarters)}
     assert_right(outcome, true_w2c, room(2, 3, 4), turned=turned)
 

@@ -93,14 +93,15 @@ def test_each_camera_has_its_own_focal_length():
     assert found.model.camera(2).mean_focal_length() == pytest.approx(far.focal, rel=0.05)
 
 
+@pytest.mark.parametrize("off", [1.0, 1.02])
+@pytest.mark.parametrize("prior", [True, False])
 @pytest.mark.parametrize("views", [2, 3, 6])
-def test_given_intrinsics_stay_exactly(views):
-    """Off by 2 %, so that the matches would have them otherwise: the user's word counts."""
+def test_given_intrinsics_stay_exactly(views, prior, off):
+    """Off by 2 %, so that the matches would have them otherwise, too: the user's word counts."""
     truth = room(views)
-    given = camera(1.02 * truth.focal, prior=True)
-    found = solved(matched(truth), [given] * views, fixed=(1,))
+    found = solved(matched(truth), [camera(off * truth.focal, prior=prior)] * views, fixed=(1,))
     assert len(found.placed) == views
-    np.testing.assert_array_equal(found.model.camera(1).params, [1.02 * truth.focal, WIDTH / 2, HEIGHT / 2])
+    np.testing.assert_array_equal(found.model.camera(1).params, [off * truth.focal, WIDTH / 2, HEIGHT / 2])
 
 
 def test_one_given_camera_among_open_ones_stays():
