@@ -168,8 +168,12 @@ def _step(
     degree = sh_degree_at(step, config)
     rate = 0.0 if cameras is None or step % _CAMERAS_EVERY else _CAMERAS_EVERY * rate_at(step, config)
     camera = (view.cameras.w2c, view.cameras.K) if cameras is None else cameras.camera(index, view)
-    if rasterize is cpu.rasterize and isinstance(target, Target) and not (cameras and cameras.focal_unit):
-        if cameras is not None and rate > 0:
+    moves = cameras is not None and rate > 0
+    whole = (
+        cameras is not None and moves and cameras.focal_unit > 0
+    )  # focal lengths want the gradient of the colours too
+    if rasterize is cpu.rasterize and isinstance(target, Target) and not whole:
+        if moves:
             camera_gradients(rasterize, parameters, view, camera, target, degree, config, look)
         loss = compiled_step(parameters, view, camera, target, degree, dropout, config, look)
     else:
