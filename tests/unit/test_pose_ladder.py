@@ -15,7 +15,7 @@ from sparse3d.pose import ladder
 from sparse3d.pose.correspondences import Correspondences, Pair
 from sparse3d.pose.intrinsics import RADIAL_FROM, first_cameras, fixed_cameras
 from sparse3d.pose.ladder import Climb, climb
-from sparse3d.pose.learned import turned_back
+from sparse3d.pose.pictures import turned_back
 from sparse3d.pose.report import no_cameras, report_of, warnings_of
 from sparse3d.progress import Event, StageReporter
 from sparse3d.types import Photo
