@@ -57,6 +57,9 @@ def climb(photos: Sequence[Photo], config: PoseConfig, seed: int, progress: Stag
             state.add(name, state.pairs_worth(name), {})
     if automatic and state.left_over and state.solution.placed:
         state.rescue()
+    if automatic and state.left_over and len(photos) <= _FEW and "sift-affine" not in state.rungs:
+        left = set(state.left_over)
+        state.add("sift-affine", [pair for pair in combinations(range(len(photos)), 2) if left & set(pair)], {})
     return Climb(state.solution, state.correspondences, tuple(state.rungs), state.max_error_px)
 
 

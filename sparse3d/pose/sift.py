@@ -19,6 +19,7 @@ from sparse3d.progress import StageReporter
 from sparse3d.types import Photo
 
 _SCORE = 0.5  # of every match: SIFT's ratio test says yes or no
+_ENOUGH_PX = 900  # longer side from which a photo is not doubled
 _MIN_MATCHES = 12  # that a fundamental matrix must explain, or the pair has none
 
 
@@ -44,17 +45,19 @@ class Sift:
             folder = Path(temporary)
             _write_photos(folder, photos)
             progress.note(f"{self.name}: finding features in {len(photos)} photos")
-            self._extract(colmap, folder, len(photos))
+            self._extract(colmap, folder, len(photos), min(max(photo.image.shape[1:]) for photo in photos))
             progress.note(f"{self.name}: matching {len(pairs)} pairs")
             _match(colmap, folder, pairs)
             return _read(colmap, folder / "d.db", photos, set(pairs))
 
-    def _extract(self, colmap: Any, folder: Path, photos: int) -> None:
+    def _extract(self, colmap: Any, folder: Path, photos: int, longest: int) -> None:
         options = colmap.FeatureExtractionOptions()
         options.use_gpu = False
         options.max_image_size = self._config.max_size
         options.sift.max_num_features = 4096 if self._thorough else self._config.max_features
         options.sift.peak_threshold = self._config.peak_threshold
+        # the doubled picture costs three quarters of the time; small photos need its features, large ones have enough
+        options.sift.first_octave = -1 if self._thorough or longest < _ENOUGH_PX else 0
         options.sift.estimate_affine_shape = options.sift.domain_size_pooling = self._thorough
         reader = colmap.ImageReaderOptions()
         reader.camera_model = "SIMPLE_PINHOLE"
