@@ -15,12 +15,13 @@ from typing import Any
 from sparse3d.config import PoseConfig
 from sparse3d.pose.budget import Budget
 from sparse3d.pose.correspondences import Correspondences, Pair, union
-from sparse3d.pose.focal import start_ratios
+from sparse3d.pose.focal import RATIOS, start_ratios
 from sparse3d.pose.guess import predict, predicted_model
 from sparse3d.pose.intrinsics import first_cameras, fixed_cameras
 from sparse3d.pose.matching import Matcher, is_there, matcher
 from sparse3d.pose.solve import Solution, solve
 from sparse3d.pose.turns import find_turns
+from sparse3d.pose.uncertainty import open_focals
 from sparse3d.progress import StageReporter
 from sparse3d.types import Photo
 
@@ -59,7 +60,9 @@ def climb(photos: Sequence[Photo], config: PoseConfig, seed: int, progress: Stag
         state.rescue()
     if automatic and state.left_over and len(photos) <= _FEW and "sift-affine" not in state.rungs:
         left = set(state.left_over)
-        state.add("sift-affine", [pair for pair in combinations(range(len(photos)), 2) if left & set(pair)], {})
+        state.add(
+            "sift-affine", [pair for pair in combinations(range(len(photos)), 2) if left & set(pair)], {}, rescue=True
+        )
     return Climb(state.solution, state.correspondences, tuple(state.rungs), state.max_error_px)
 
 
@@ -117,7 +120,7 @@ class _Ladder:
             near.update(by_matches[: _PARTNERS // 2] + in_order[: _PARTNERS // 2])
         return sorted(near - settled)
 
-    def add(self, name: str, pairs: Sequence[Pair], turns: dict[int, int]) -> None:
+    def add(self, name: str, pairs: Sequence[Pair], turns: dict[int, int], rescue: bool = False) -> None:
         """One rung: more matches, and the best solution with all that there are."""
         if not pairs or (self.rungs and self.budget.is_over):
             return
@@ -129,18 +132,33 @@ class _Ladder:
         self.progress.note(f"placing photos by the matches of {' + '.join(dict.fromkeys(self.rungs))}")
         for start in start_ratios(self.photos, self.correspondences, self.config, self.max_error_px, self.seed):
             found = self._solve(start)
-            self.solution = max(found, self.solution, key=lambda solution: solution.rank)  # the first of equals
+            # more matches agree more: what is added for photos left over counts only if it places one of them
+            if len(found.placed) > len(self.solution.placed) or not (rescue and self.solution.placed):
+                self.solution = max(found, self.solution, key=lambda solution: solution.rank)  # the first of equals
             if self.solution.placed:
                 return
 
     def _solve(self, start: float) -> Solution:
+        """The best solution from a focal length; from that of an ordinary camera, held, where the matches leave it open."""
         cameras: list[Any] = first_cameras(self.photos, self.config.shared_camera, start)
+        fixed = fixed_cameras(self.photos, cameras)
+        found = self._solve_with(cameras, fixed)
+        if found.model is None:
+            return found
+        loose = open_focals(found.model, cameras, self.max_error_px / 2, fixed)
+        if not loose:
+            return found
+        cameras = first_cameras(self.photos, self.config.shared_camera, RATIOS[0])
+        held = self._solve_with(cameras, (*fixed, *loose))
+        return held if len(held.placed) >= len(found.placed) else found
+
+    def _solve_with(self, cameras: list[Any], fixed: Sequence[int]) -> Solution:
         return solve(
             self.correspondences,
             cameras,
             self.config,
             max_error_px=self.max_error_px,
-            fixed=fixed_cameras(self.photos, cameras),
+            fixed=fixed,
             seed=self.seed,
             budget=Budget(min(self.budget.left_s + 5.0, self.config.time_limit_s)),
             start=None if self.predicted is None else partial(predicted_model, cameras, self.predicted),
@@ -158,8 +176,8 @@ class _Ladder:
         if turns:
             names = ", ".join(self.photos[view].name for view in turns)
             self.progress.note(f"{names}: looked at turned by a quarter or more, as matches ask for")
-            self.add(learned, [(a, b) for a, b in pairs if a in turns or b in turns], turns)
+            self.add(learned, [(a, b) for a, b in pairs if a in turns or b in turns], turns, rescue=True)
         other = next((name for name in reversed(_LEARNED) if name not in self.rungs and is_there(name)), None)
         still = set(self.left_over)
         if other is not None and still:
-            self.add(other, [(a, b) for a, b in pairs if a in still or b in still], turns)
+            self.add(other, [(a, b) for a, b in pairs if a in still or b in still], turns, rescue=True)

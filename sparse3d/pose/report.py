@@ -18,7 +18,7 @@ from sparse3d.types import Photo
 
 _WEAK_DEG = 1.0  # standard deviation of a rotation above which it is worth a warning
 _WEAK_DIRECTION_DEG = 4.0  # the same of the way from the first photo
-_WEAK_FOCAL = 0.1
+_WEAK_FOCAL = 0.05
 _BLURRED = 0.3  # times the median sharpness of the others
 
 

@@ -15,7 +15,7 @@ from sparse3d.pose.judge import Link, cameras, links, poses, total_gain
 from sparse3d.pose.mapping import Problem, global_mapping, incremental
 from sparse3d.pose.refine import refine
 from sparse3d.pose.two_view import TwoView, verify
-from sparse3d.pose.uncertainty import fuse_exif
+from sparse3d.pose.uncertainty import settle_focal
 
 _FIRST_PAIRS = 3  # pairs that a reconstruction is started from, besides the one that COLMAP chooses
 _FEW = 16  # photos up to which the global mapper is asked too
@@ -145,7 +145,7 @@ def hold(
             return nothing
         lost = set(poses(model)) - group
         if not lost:
-            fuse_exif(model, problem.cameras, max_error_px / 2, fixed)
+            settle_focal(model, problem.cameras, max_error_px / 2, fixed)
             if not all(_is_plausible(camera, config) for camera in cameras(model).values()):
                 return nothing
             return Solution(model, links(model, correspondences, max_error_px), problem.pairs, problem.cameras, dropped)

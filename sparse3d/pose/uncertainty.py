@@ -14,6 +14,7 @@ from sparse3d.pose.mapping import image_index
 from sparse3d.pose.refine import adjust, adjustment_options
 
 _SYSTEMATIC = 0.002  # error of matches and lens that does not average out, times the longer side; assumed, not measured
+_OPEN = 0.05  # relative standard deviation of a focal length above which it is not known
 _EXIF_SIGMA = 0.03  # relative standard deviation of a focal length by EXIF, which is rounded and changes with focus
 
 
@@ -115,22 +116,38 @@ def _direction_deg(sigma: np.ndarray, pose: Any) -> float:
     return float(np.degrees(np.sqrt(max(np.trace(across @ jacobian @ sigma @ jacobian.T @ across), 0)) / length))
 
 
-def fuse_exif(model: Any, first: Sequence[Any], loss_px: float, fixed: Sequence[int]) -> None:
-    """Pulls refined focal lengths toward those of EXIF, as far as the matches leave them open, in place.
-
-    The most likely value of two measurements: weights are the inverse variances, EXIF's 3 % and the adjustment's own.
-    Three photos of a flat scene leave 20 % open, and there EXIF decides; elsewhere it hardly counts.
+def open_focals(model: Any, first: Sequence[Any], loss_px: float, fixed: Sequence[int]) -> tuple[int, ...]:
+    """Ids of cameras without EXIF whose focal length the matches leave open by more than 5 %: it may be anything then, and
+    the poses with it.
     """
-    known = {camera.camera_id: camera.mean_focal_length() for camera in first if camera.has_prior_focal_length}
-    open_ = {key: value for key, value in known.items() if key not in fixed}
-    sigma = uncertainty(model, loss_px, fixed) if open_ else None
+    guessed = {camera.camera_id for camera in first if not camera.has_prior_focal_length} - set(fixed)
+    sigma = uncertainty(model, loss_px, fixed) if guessed else None
+    if sigma is None:
+        return tuple(sorted(guessed))
+    loose = (key for key, deviation in sigma.focal_px.items() if key in guessed)
+    return tuple(sorted(key for key in loose if sigma.focal_px[key] > _OPEN * model.camera(key).mean_focal_length()))
+
+
+def settle_focal(model: Any, first: Sequence[Any], loss_px: float, fixed: Sequence[int]) -> None:
+    """Decides focal lengths that the matches leave open, in place.
+
+    With EXIF, the most likely value of two measurements: weights are the inverse variances, EXIF's 3 % and the
+    adjustment's own. Three photos of a flat scene leave 20 % open, and there EXIF decides; elsewhere it hardly counts.
+    """
+    loose = {camera.camera_id: camera for camera in first if camera.camera_id not in fixed}
+    sigma = uncertainty(model, loss_px, fixed) if loose else None
     if sigma is None or not poses(model):
         return
-    for key, value in open_.items():
-        if key in sigma.focal_px:
-            camera = model.camera(key)
-            found = camera.mean_focal_length()
-            weight = sigma.focal_px[key] ** -2 if sigma.focal_px[key] > 0 else 1e12
-            prior = (_EXIF_SIGMA * value) ** -2
+    settled = []
+    for key, before in loose.items():
+        if key not in sigma.focal_px:
+            continue
+        camera, deviation = model.camera(key), max(sigma.focal_px[key], 1e-6)
+        found = camera.mean_focal_length()
+        if before.has_prior_focal_length:
+            value = before.mean_focal_length()
+            weight, prior = deviation**-2, (_EXIF_SIGMA * value) ** -2
             camera.params = [(weight * found + prior * value) / (weight + prior), *camera.params[1:]]
-    adjust(model, loss_px, [*fixed, *open_])
+            settled.append(key)
+    if settled:
+        adjust(model, loss_px, [*fixed, *settled])

@@ -24,11 +24,11 @@ from sparse3d.io._pycolmap import pycolmap
 from sparse3d.pose.judge import poses
 from sparse3d.pose.mapping import posed_model
 from sparse3d.pose.refine import refine
-from sparse3d.pose.uncertainty import fuse_exif, uncertainty
+from sparse3d.pose.uncertainty import settle_focal, uncertainty
 
 NOISE_PX = 0.5
 ASSUMED_PX = 0.002 * WIDTH  # what `uncertainty` takes for the error of a keypoint
-EXIF = 0.03  # relative standard deviation of a focal length by EXIF, as `fuse_exif` takes it
+EXIF = 0.03  # relative standard deviation of a focal length by EXIF, as `settle_focal` takes it
 
 
 def refined(truth: Truth, seed: int, fixed: tuple[int, ...] = (), start: float = 1.0) -> Any:
@@ -118,7 +118,7 @@ def test_exif_is_fused_by_inverse_variances(off):
     sigma = uncertainty(model, MAX_ERROR_PX / 2, ())
     assert sigma is not None
     want = fused(model.camera(1).mean_focal_length(), sigma.focal_px[1], off * truth.focal)
-    fuse_exif(model, first, MAX_ERROR_PX / 2, ())
+    settle_focal(model, first, MAX_ERROR_PX / 2, ())
     assert model.camera(1).mean_focal_length() == pytest.approx(want, rel=1e-6)
     assert want == pytest.approx(truth.focal, rel=0.01)
 
@@ -137,7 +137,7 @@ def flat(relief: float) -> Truth:
 def test_exif_decides_where_the_matches_leave_the_focal_length_open(off, relief):
     truth = flat(relief)
     model = refined(truth, 0, start=1.2)
-    fuse_exif(model, [camera(off * truth.focal, prior=True)] * 3, MAX_ERROR_PX / 2, ())
+    settle_focal(model, [camera(off * truth.focal, prior=True)] * 3, MAX_ERROR_PX / 2, ())
     assert model.camera(1).mean_focal_length() == pytest.approx(off * truth.focal, rel=0.01)
 
 
@@ -156,8 +156,8 @@ def test_focal_lengths_without_exif_and_given_ones_stay():
     truth = room(3, step_deg=20)
     model = refined(truth, 0)
     before = model.camera(1).mean_focal_length()
-    fuse_exif(model, [camera(1.1 * truth.focal)] * 3, MAX_ERROR_PX / 2, ())  # a guess
+    settle_focal(model, [camera(1.1 * truth.focal)] * 3, MAX_ERROR_PX / 2, ())  # a guess
     assert model.camera(1).mean_focal_length() == before
     given = refined(truth, 0, fixed=(1,))
-    fuse_exif(given, [camera(1.1 * truth.focal, prior=True)] * 3, MAX_ERROR_PX / 2, (1,))
+    settle_focal(given, [camera(1.1 * truth.focal, prior=True)] * 3, MAX_ERROR_PX / 2, (1,))
     assert given.camera(1).mean_focal_length() == truth.focal
