@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from sparse3d.config import PoseConfig
 from sparse3d.geometry import invert_rigid
+from sparse3d.io._pycolmap import pycolmap
 from sparse3d.io.lens import KnownCamera, Lens
 from sparse3d.metrics.pose import align_cameras
 from sparse3d.pose.correspondences import Correspondences, union
@@ -18,7 +20,7 @@ from sparse3d.pose.intrinsics import first_cameras
 from sparse3d.pose.judge import cameras as model_cameras
 from sparse3d.pose.judge import links, poses
 from sparse3d.pose.known import view_of
-from sparse3d.pose.ladder import automatic_matchers
+from sparse3d.pose.ladder import matcher_names
 from sparse3d.pose.mapping import Problem, extend, posed_model
 from sparse3d.pose.matching import matcher
 from sparse3d.pose.points import colour_points, points_of
@@ -57,21 +59,19 @@ def adopt(
     cameras = first_cameras(photos, config.shared_camera, start)
     known = tuple(sorted({cameras[i].camera_id for i in given}))
     error = config.max_error * max(max(photo.image.shape[1:]) for photo in photos)
-    correspondences = _match(photos, config, progress)
-    model = posed_model(cameras, {i: invert_rigid(view.c2w.double()).numpy() for i, view in enumerate(posed.views)})
-    model = triangulate(model, correspondences, cameras, config, _WIDER * error, seed)
-    if others:
-        pairs = verify(
-            correspondences,
-            cameras,
-            max_error_px=2 * error,
-            min_inliers=config.min_inliers,
-            min_ratio=config.min_ratio,
-            seed=seed,
-        )
-        model = extend(Problem(correspondences, cameras, pairs), model, config, seed, config.time_limit_s)
-        model = refine(model, correspondences, cameras, config, max_error_px=error, fixed=known, still=given, seed=seed)
-        model = _without_loose(model, correspondences, set(given), config, error)
+    given_model = posed_model(
+        cameras, {i: invert_rigid(view.c2w.double()).numpy() for i, view in enumerate(posed.views)}
+    )
+    pairs = list(combinations(range(len(photos)), 2))
+    parts: list[Correspondences] = []
+    for name in matcher_names(config, progress):
+        parts.append(matcher(name, config).match(photos, pairs, progress))
+        correspondences = union(parts)
+        model = triangulate(given_model, correspondences, cameras, config, _WIDER * error, seed)
+        if others:
+            model = _with_others(model, Problem(correspondences, cameras, {}, known), set(given), config, error, seed)
+        if len(poses(model)) == len(photos):
+            break
     if config.refine_given:
         model = refine(model, correspondences, cameras, config, max_error_px=error, fixed=known, rough=True, seed=seed)
         _bring_back(model, posed)
@@ -84,10 +84,31 @@ def adopt(
     return PosedViews(_views(posed, photos, model, config.refine_given), points)
 
 
-def _match(photos: Sequence[Photo], config: PoseConfig, progress: StageReporter) -> Correspondences:
-    names = automatic_matchers(progress) if config.matchers == "auto" else tuple(config.matchers.split("+"))
-    pairs = list(combinations(range(len(photos)), 2))
-    return union([matcher(name, config).match(photos, pairs, progress) for name in names])
+def _with_others(
+    model: Any, problem: Problem, given: set[int], config: PoseConfig, max_error_px: float, seed: int
+) -> Any:
+    """The given cameras as they are, and those of further photos that hold to them."""
+    correspondences, cameras, known = problem.correspondences, problem.cameras, problem.fixed
+    pairs = verify(
+        correspondences,
+        cameras,
+        max_error_px=2 * max_error_px,
+        min_inliers=config.min_inliers,
+        min_ratio=config.min_ratio,
+        seed=seed,
+    )
+    model = extend(replace(problem, pairs=pairs), model, config, seed, config.time_limit_s)
+    model = refine(
+        model,
+        correspondences,
+        cameras,
+        config,
+        max_error_px=max_error_px,
+        fixed=known,
+        still=sorted(given),
+        seed=seed,
+    )
+    return _without_loose(model, correspondences, given, config, max_error_px)
 
 
 def _without_loose(
@@ -109,8 +130,6 @@ def _without_loose(
 
 def _bring_back(model: Any, posed: PosedViews) -> None:
     """Moves a refined model so that its cameras lie on the given ones as well as they can, in place."""
-    from sparse3d.io._pycolmap import pycolmap
-
     found = poses(model)
     refined = torch.stack([invert_rigid(_square(found[i])) for i in range(len(posed.views))])
     similarity = align_cameras(refined, torch.stack([view.c2w.double() for view in posed.views]))

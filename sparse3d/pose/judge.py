@@ -22,18 +22,11 @@ class Link:
     consistent: np.ndarray  # (M,) bool: within the error of the epipolar line and before both cameras
     sure: float  # sum of the scores of the consistent matches
     gain: float  # sum over matches of 1 - (error / max_error)^2, none below 0
-    angle_deg: float  # median angle between the rays of the consistent matches
-    error_px: float  # median distance of the consistent matches to their epipolar lines
 
     @property
     def count(self) -> int:
         """Consistent matches."""
         return int(self.consistent.sum())
-
-    @property
-    def ratio(self) -> float:
-        """Consistent ones among all matches."""
-        return self.count / max(len(self.consistent), 1)
 
 
 def poses(model: Any) -> dict[int, np.ndarray]:
@@ -60,14 +53,12 @@ def links(model: Any, correspondences: Correspondences, max_error_px: float) -> 
     for pair in correspondences.matches:
         a, b = pair
         if a in pose and b in pose and correspondences.count(pair):
-            error, angle = _errors(*correspondences.points(pair), camera[a], camera[b], pose[a], pose[b])
+            error = _errors(*correspondences.points(pair), camera[a], camera[b], pose[a], pose[b])
             good = error < max_error_px
             found[pair] = Link(
                 good,
                 float(correspondences.scores[pair][good].sum()),
                 float(np.maximum(0.0, 1 - (error / max_error_px) ** 2).sum()),
-                float(np.median(angle[good])) if good.any() else 0.0,
-                float(np.median(error[good])) if good.any() else 0.0,
             )
     return found
 
@@ -79,8 +70,8 @@ def total_gain(of: Mapping[Pair, Link]) -> float:
 
 def _errors(
     a: np.ndarray, b: np.ndarray, first: Any, second: Any, pose_a: np.ndarray, pose_b: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sampson error (M,), pixels, infinite behind a camera, and angle between the rays (M,), degrees, of matches."""
+) -> np.ndarray:
+    """Sampson error of matches, pixels, infinite behind a camera. (M,)"""
     R = pose_b[:, :3] @ pose_a[:, :3].T
     t = pose_b[:, 3] - R @ pose_a[:, 3]
     rays_a = _rays(first, a)
@@ -101,8 +92,7 @@ def _errors(
     at, bt = turned @ t, rays_b @ t
     determinant = np.maximum(aa * bb - ab**2, 1e-18)
     before = (ab * bt - bb * at > 0) & (aa * bt - ab * at > 0) & (determinant > 1e-17)
-    error = np.where(before, error, np.inf)
-    return error, np.degrees(np.arccos(np.clip(ab / np.sqrt(aa * bb), -1, 1)))
+    return np.where(before, error, np.inf)
 
 
 def _rays(camera: Any, pixels: np.ndarray) -> np.ndarray:

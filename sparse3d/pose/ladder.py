@@ -52,22 +52,18 @@ def climb(photos: Sequence[Photo], config: PoseConfig, seed: int, progress: Stag
         progress: Told each rung, and what is missing.
     """
     state = _Ladder(photos, config, seed, progress)
-    automatic = config.matchers == "auto"
-    for name in automatic_matchers(progress) if automatic else config.matchers.split("+"):
+    for name in matcher_names(config, progress):
         if not state.is_satisfied:
             state.add(name, state.pairs_worth(name), {})
-    if automatic and state.left_over and state.solution.placed:
+    if config.matchers == "auto" and state.left_over:
         state.rescue()
-    if automatic and state.left_over and len(photos) <= _FEW and "sift-affine" not in state.rungs:
-        left = set(state.left_over)
-        state.add(
-            "sift-affine", [pair for pair in combinations(range(len(photos)), 2) if left & set(pair)], {}, rescue=True
-        )
     return Climb(state.solution, state.correspondences, tuple(state.rungs), state.max_error_px)
 
 
-def automatic_matchers(progress: StageReporter) -> tuple[str, ...]:
-    """SIFT, then the best learned matcher that is on this machine."""
+def matcher_names(config: PoseConfig, progress: StageReporter) -> tuple[str, ...]:
+    """The matchers that the settings name; for "auto", SIFT and then the best learned one that is on this machine."""
+    if config.matchers != "auto":
+        return tuple(config.matchers.split("+"))
     learned = next((name for name in _LEARNED if is_there(name)), None)
     if learned is None:
         progress.note(
@@ -115,8 +111,9 @@ class _Ladder:
             return [pair for pair in everything if pair not in settled]
         near: set[Pair] = set()
         for view in self.left_over:
-            by_matches = sorted(everything, key=lambda pair: -self.correspondences.count(pair) if view in pair else 0)
-            in_order = sorted(everything, key=lambda pair: pair[1] - pair[0] if view in pair else len(self.photos))
+            own = [pair for pair in everything if view in pair]
+            by_matches = sorted(own, key=lambda pair: -self.correspondences.count(pair))
+            in_order = sorted(own, key=lambda pair: pair[1] - pair[0])
             near.update(by_matches[: _PARTNERS // 2] + in_order[: _PARTNERS // 2])
         return sorted(near - settled)
 
@@ -165,19 +162,23 @@ class _Ladder:
         )
 
     def rescue(self) -> None:
-        """Photos left over are looked at turned, and with another matcher."""
-        left = self.left_over
+        """Photos left over are looked at turned, with another matcher, and by SIFT that knows affine shape."""
         learned = next((name for name in _LEARNED if name in self.rungs), None)
-        if learned is None or len(left) > _FEW // 2 or self.budget.is_over:
-            return
-        across = [tuple(sorted((view, other))) for view in left for other in sorted(self.solution.placed)]
-        pairs = [pair for pair in across if len(pair) == 2]
-        turns = find_turns(self.photos, left, sorted(self.solution.placed), self.config, self.progress)
-        if turns:
-            names = ", ".join(self.photos[view].name for view in turns)
-            self.progress.note(f"{names}: looked at turned by a quarter or more, as matches ask for")
-            self.add(learned, [(a, b) for a, b in pairs if a in turns or b in turns], turns, rescue=True)
-        other = next((name for name in reversed(_LEARNED) if name not in self.rungs and is_there(name)), None)
-        still = set(self.left_over)
-        if other is not None and still:
-            self.add(other, [(a, b) for a, b in pairs if a in still or b in still], turns, rescue=True)
+        if learned is not None and self.solution.placed and len(self.left_over) <= _FEW // 2:
+            turns = find_turns(self.photos, self.left_over, sorted(self.solution.placed), self.config, self.progress)
+            if turns:
+                names = ", ".join(self.photos[view].name for view in turns)
+                self.progress.note(f"{names}: looked at turned by a quarter or more, as matches ask for")
+                self.add(learned, self._across(set(turns)), turns, rescue=True)
+            other = next((name for name in reversed(_LEARNED) if name not in self.rungs and is_there(name)), None)
+            if other is not None:
+                self.add(other, self._across(set(self.left_over)), turns, rescue=True)
+        if len(self.photos) <= _FEW and "sift-affine" not in self.rungs:
+            left = set(self.left_over)
+            pairs = [pair for pair in combinations(range(len(self.photos)), 2) if left & set(pair)]
+            self.add("sift-affine", pairs, {}, rescue=True)
+
+    def _across(self, views: set[int]) -> list[Pair]:
+        """Pairs of these views with placed ones."""
+        placed = self.solution.placed
+        return [(min(v, other), max(v, other)) for v in sorted(views - placed) for other in sorted(placed)]

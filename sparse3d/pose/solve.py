@@ -140,18 +140,18 @@ def hold(
     while True:
         of = links(model, correspondences, max_error_px)
         group = largest_held(of, set(poses(model)), config)
+        lost = set(poses(model)) - (group if len(group) > 1 else set())
+        for view in lost:
+            count = sum(link.count for pair, link in of.items() if view in pair)
+            dropped[view] = f"the pose that was found for it is held by too few matches ({count})"
         nothing = Solution(None, {}, problem.pairs, problem.cameras, dropped)
         if len(group) < 2:
             return nothing
-        lost = set(poses(model)) - group
         if not lost:
             settle_focal(model, problem.cameras, max_error_px / 2, fixed)
             if not all(_is_plausible(camera, config) for camera in cameras(model).values()):
                 return nothing
             return Solution(model, links(model, correspondences, max_error_px), problem.pairs, problem.cameras, dropped)
-        for view in lost:
-            count = sum(link.count for pair, link in of.items() if view in pair and set(pair) & group)
-            dropped[view] = f"the pose that was found for it is held by too few matches ({count})"
         model = without(model, lost)
         model = refine(
             model, correspondences, problem.cameras, config, max_error_px=max_error_px, fixed=fixed, seed=seed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -117,8 +117,3 @@ def _kind(a: np.ndarray, b: np.ndarray, first: Any, second: Any, max_error_px: f
 def _directions(camera: Any, pixels: np.ndarray) -> np.ndarray:
     rays = np.concatenate([np.asarray(camera.cam_from_img(pixels)), np.ones((len(pixels), 1))], axis=1)
     return rays / np.linalg.norm(rays, axis=1, keepdims=True)
-
-
-def total_inliers(pairs: Mapping[Pair, TwoView]) -> int:
-    """Over all pairs."""
-    return sum(len(pair.inliers) for pair in pairs.values())

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.sfm_truth import HEIGHT, MAX_ERROR_PX, WIDTH, angle_deg, camera, cross, matched, relative, room
+from support.sfm_truth import HEIGHT, MAX_ERROR_PX, WIDTH, camera, cross, matched, relative, room
 
 from sparse3d.pose.correspondences import Correspondences, union
 from sparse3d.pose.judge import links, total_gain
@@ -76,13 +76,9 @@ def test_links_are_what_brute_force_says():
         good = (error < MAX_ERROR_PX) & (depths[0] > 0) & (depths[1] > 0)
         # the two ways to triangulate may differ on random matches far from their lines, which are out in any case
         assert 80 < good.sum() < 160 and (link.consistent != good).sum() == 0
-        assert link.count == good.sum() and link.ratio == pytest.approx(good.mean())
+        assert link.count == good.sum()
         assert link.sure == pytest.approx(correspondences.scores[pair][good].sum())
         assert link.gain == pytest.approx((1 - (error[good] / MAX_ERROR_PX) ** 2).sum(), rel=1e-6)
-        assert link.error_px == pytest.approx(np.median(error[good]), rel=1e-6)
-        centres = [-truth.w2c[view, :3, :3].T @ truth.w2c[view, :3, 3] for view in pair]
-        angles = [angle_deg(point - centres[0], point - centres[1]) for point in points[good]]
-        assert link.angle_deg == pytest.approx(np.median(angles), rel=0.05)  # rays miss each other by the noise
     assert total_gain(found) == pytest.approx(sum(link.gain for link in found.values()))
 
 

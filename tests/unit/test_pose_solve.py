@@ -208,7 +208,7 @@ def test_sure_matches_of_one_pair_join_two_groups():
 def link(count: int, score: float, against: int = 0) -> Link:
     """`count` agreeing matches of the same score and some that disagree."""
     consistent = np.arange(count + against) < count
-    return Link(consistent, count * score, float(count), 10.0, 0.5)
+    return Link(consistent, count * score, float(count))
 
 
 @pytest.mark.parametrize(
