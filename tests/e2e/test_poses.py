@@ -201,7 +201,7 @@ def test_a_photo_lying_on_its_side(quarters, learned, folder, true_w2c, monkeypa
         if not is_there(name):
             pytest.skip(f"the weights of {name} are not on this machine: sparse3d models fetch matchers")
     if learned:
-        monkeypatch.setattr(ladder, "automatic_matchers", lambda progress: ("aliked",))
+        monkeypatch.setattr(ladder, "matcher_names", lambda config, progress: ("aliked",))
     made = folder([2, 3, 4], room_03=lambda picture: picture.rotate(90 * quarters, expand=True))
     # a pixel (x, y) is seen at (y, W - x) after one quarter: camera axes turn by (x, y, z) -> (y, -x, z)
     quarter = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
