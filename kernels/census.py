@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparse3d.kernels.sweep import best_half, inside, warps
+from sparse3d.kernels.sweep import inside, pooled, warps
 
 HALF_WIDTH, HALF_HEIGHT = 4, 3  # of the window, without its middle
 
@@ -30,8 +30,9 @@ def census_sweep(
     source_Ks: Tensor,
     reference_to_sources: Tensor,
     depths: Tensor,
+    relief: Tensor | None = None,
 ) -> Tensor:
-    """Matching score of a view with its sources over depth planes: `best_half` of the `census_volume` of each.
+    """Matching score of a view with its sources over depth planes: the `census_volume` of each, `pooled`.
 
     Args:
         reference: (H, W) grey, any range.
@@ -40,13 +41,14 @@ def census_sweep(
         source_Ks: (S, 3, 3) of `sources`, pixels.
         reference_to_sources: (S, 4, 4) camera axes of the one to those of the others.
         depths: (D,) world units.
+        relief: (H, W) what depths are multiplied by at each pixel: the shape of a surface at depth 1; planes when left out.
 
     Returns:
         (D, H, W) in [-1, 1]; -1 where no source sees the pixel at that depth.
     """
-    return best_half(
+    return pooled(
         [
-            census_volume(reference, K, source, source_K, transform, depths)
+            census_volume(reference, K, source, source_K, transform, depths, relief)
             for source, source_K, transform in zip(sources, source_Ks, reference_to_sources, strict=True)
         ]
     )
@@ -59,6 +61,7 @@ def census_volume(
     source_K: Tensor,
     reference_to_source: Tensor,
     depths: Tensor,
+    relief: Tensor | None = None,
 ) -> Tensor:
     """Agreement of the census bits of a view with those of one source warped over depth planes.
 
@@ -72,6 +75,7 @@ def census_volume(
         source_K: (3, 3) of `source`, pixels.
         reference_to_source: (4, 4) camera axes of one to those of the other.
         depths: (D,) world units.
+        relief: (H, W) what depths are multiplied by at each pixel: the shape of a surface at depth 1; planes when left out.
 
     Returns:
         (D, H, W) in [-1, 1]; NaN where the source does not see the pixel at that depth.
@@ -80,7 +84,7 @@ def census_volume(
     exists = [near > 0 for near in _neighbours(torch.ones_like(reference))]
     count = torch.stack(exists).sum(dim=0)
     scores = reference.new_empty(len(depths), *reference.shape)
-    for planes, pixels, ahead in warps(reference.shape, K, source_K, reference_to_source, depths):
+    for planes, pixels, ahead in warps(reference.shape, K, source_K, reference_to_source, depths, relief):
         warped = bilinear(source, pixels)
         differ = torch.zeros_like(warped)
         for near, expected, there in zip(_neighbours(warped), darker, exists, strict=True):

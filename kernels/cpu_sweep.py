@@ -14,7 +14,13 @@ from torch import Tensor
 
 from sparse3d.kernels.cpu import check, compiled
 from sparse3d.kernels.sweep import EDGE_WEIGHT, NOISE
-from sparse3d.kernels.sweep_arguments import check_features, check_greys, check_zncc_window, checked_transfers
+from sparse3d.kernels.sweep_arguments import (
+    check_features,
+    check_greys,
+    check_zncc_window,
+    checked_relief,
+    checked_transfers,
+)
 
 
 def zncc_sweep(
@@ -25,6 +31,7 @@ def zncc_sweep(
     reference_to_sources: Tensor,
     depths: Tensor,
     window: int,
+    relief: Tensor | None = None,
 ) -> Tensor:
     """`sparse3d.kernels.sweep.zncc_sweep`, without gradients and without storing the warped sources.
 
@@ -36,13 +43,14 @@ def zncc_sweep(
         reference_to_sources: (S, 4, 4) camera axes of the one to those of the others.
         depths: (D,) world units.
         window: Side in pixels, odd, 1 to 11.
+        relief: (H, W) what depths are multiplied by at each pixel: the shape of a surface at depth 1; planes when left out.
 
     Returns:
         (D, H, W) in [-1, 1]; -1 where no source sees the pixel at that depth.
 
     Raises:
-        ValueError: a tensor has another shape, type or device, an image holds infinity or NaN, or the window is out of
-            its range.
+        ValueError: a tensor has another shape, type or device, an image holds infinity or NaN, relief what is not
+            above 0, or the window is out of its range.
     """
     check_greys(reference, sources)
     check_zncc_window(window)
@@ -53,6 +61,7 @@ def zncc_sweep(
         [source.detach().contiguous() for source in sources],
         transfers,
         depths.detach().contiguous(),
+        checked_relief(relief, reference),
         window,
         NOISE**2,
         scores,
@@ -68,6 +77,7 @@ def census_sweep(
     source_Ks: Tensor,
     reference_to_sources: Tensor,
     depths: Tensor,
+    relief: Tensor | None = None,
 ) -> Tensor:
     """`sparse3d.kernels.census.census_sweep` without storing the warped sources.
 
@@ -79,12 +89,14 @@ def census_sweep(
         source_Ks: (S, 3, 3) of `sources`, pixels.
         reference_to_sources: (S, 4, 4) camera axes of the one to those of the others.
         depths: (D,) world units.
+        relief: (H, W) what depths are multiplied by at each pixel: the shape of a surface at depth 1; planes when left out.
 
     Returns:
         (D, H, W) in [-1, 1]; -1 where no source sees the pixel at that depth.
 
     Raises:
-        ValueError: a tensor has another shape, type or device, or an image holds infinity or NaN.
+        ValueError: a tensor has another shape, type or device, an image holds infinity or
+            NaN, or relief what is not above 0.
     """
     check_greys(reference, sources)
     transfers = checked_transfers(K, source_Ks, reference_to_sources, depths, len(sources))
@@ -94,6 +106,7 @@ def census_sweep(
         [source.detach().contiguous() for source in sources],
         transfers,
         depths.detach().contiguous(),
+        checked_relief(relief, reference),
         scores,
         torch.get_num_threads(),
     )

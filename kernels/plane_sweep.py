@@ -26,6 +26,7 @@ def zncc_sweep(
     reference_to_sources: Tensor,
     depths: Tensor,
     window: int,
+    relief: Tensor | None = None,
 ) -> Tensor:
     """Matching score of a view with its sources over depth planes by zero-mean normalized cross-correlation.
 
@@ -39,16 +40,17 @@ def zncc_sweep(
         reference_to_sources: (S, 4, 4) camera axes of the one to those of the others.
         depths: (D,) world units.
         window: Side in pixels, odd, 1 to 11.
+        relief: (H, W) what depths are multiplied by at each pixel: the shape of a surface at depth 1; planes when left out.
 
     Returns:
         (D, H, W) in [-1, 1]; -1 where no source sees the pixel at that depth.
 
     Raises:
         ValueError: from the fast forms, when a tensor has another shape, type or device, an image holds infinity or NaN,
-            or the window is out of its range.
+            relief what is not above 0, or the window is out of its range.
     """
-    form = _fast(reference, sources) or sweep
-    scores: Tensor = form.zncc_sweep(reference, K, sources, source_Ks, reference_to_sources, depths, window)
+    form = _fast(reference, sources if relief is None else (*sources, relief)) or sweep
+    scores: Tensor = form.zncc_sweep(reference, K, sources, source_Ks, reference_to_sources, depths, window, relief)
     return scores
 
 
@@ -59,6 +61,7 @@ def census_sweep(
     source_Ks: Tensor,
     reference_to_sources: Tensor,
     depths: Tensor,
+    relief: Tensor | None = None,
 ) -> Tensor:
     """Matching score of a view with its sources over depth planes by the census transform.
 
@@ -71,16 +74,17 @@ def census_sweep(
         source_Ks: (S, 3, 3) of `sources`, pixels.
         reference_to_sources: (S, 4, 4) camera axes of the one to those of the others.
         depths: (D,) world units.
+        relief: (H, W) what depths are multiplied by at each pixel: the shape of a surface at depth 1; planes when left out.
 
     Returns:
         (D, H, W) in [-1, 1]; -1 where no source sees the pixel at that depth.
 
     Raises:
-        ValueError: from the fast forms, when a tensor has another shape, type or device, or an image holds infinity or
-            NaN.
+        ValueError: from the fast forms, when a tensor has another shape, type or device, an image holds infinity or
+            NaN, or relief what is not above 0.
     """
-    form = _fast(reference, sources) or census
-    scores: Tensor = form.census_sweep(reference, K, sources, source_Ks, reference_to_sources, depths)
+    form = _fast(reference, sources if relief is None else (*sources, relief)) or census
+    scores: Tensor = form.census_sweep(reference, K, sources, source_Ks, reference_to_sources, depths, relief)
     return scores
 
 

@@ -24,8 +24,9 @@ def zncc_sweep(
     reference_to_sources: Tensor,
     depths: Tensor,
     window: int,
+    relief: Tensor | None = None,
 ) -> Tensor:
-    """Matching score of a view with its sources over depth planes: `best_half` of the `zncc_volume` of each.
+    """Matching score of a view with its sources over depth planes: the `zncc_volume` of each, `pooled`.
 
     Args:
         reference: (H, W) grey in [0, 1].
@@ -35,13 +36,14 @@ def zncc_sweep(
         reference_to_sources: (S, 4, 4) camera axes of the one to those of the others.
         depths: (D,) world units.
         window: Side in pixels, odd.
+        relief: (H, W) what depths are multiplied by at each pixel: the shape of a surface at depth 1; planes when left out.
 
     Returns:
         (D, H, W) in [-1, 1]; -1 where no source sees the pixel at that depth.
     """
-    return best_half(
+    return pooled(
         [
-            zncc_volume(reference, K, source, source_K, transform, depths, window)
+            zncc_volume(reference, K, source, source_K, transform, depths, window, relief)
             for source, source_K, transform in zip(sources, source_Ks, reference_to_sources, strict=True)
         ]
     )
@@ -55,6 +57,7 @@ def zncc_volume(
     reference_to_source: Tensor,
     depths: Tensor,
     window: int,
+    relief: Tensor | None = None,
 ) -> Tensor:
     """Zero-mean normalized cross-correlation of a view with one source warped over depth planes.
 
@@ -66,6 +69,7 @@ def zncc_volume(
         reference_to_source: (4, 4) camera axes of one to those of the other.
         depths: (D,) world units.
         window: Side in pixels, odd.
+        relief: (H, W) what depths are multiplied by at each pixel: the shape of a surface at depth 1; planes when left out.
 
     Returns:
         (D, H, W) in [-1, 1]; NaN where the source does not see the pixel at that depth.
@@ -73,7 +77,7 @@ def zncc_volume(
     mean_r = _box(reference, window)
     var_r = _box(reference**2, window) - mean_r**2
     scores = reference.new_empty(len(depths), *reference.shape)
-    for planes, pixels, ahead in warps(reference.shape, K, source_K, reference_to_source, depths):
+    for planes, pixels, ahead in warps(reference.shape, K, source_K, reference_to_source, depths, relief):
         images, grid = source.expand(len(pixels), 1, -1, -1), normalized(pixels, source)
         warped = F.grid_sample(images, grid, padding_mode="border", align_corners=False)[:, 0]
         mean_s, mean_ss, mean_rs = (_box(x, window) for x in (warped, warped**2, warped * reference))
@@ -86,7 +90,12 @@ def zncc_volume(
 
 
 def warps(
-    size: Sequence[int], K: Tensor, source_K: Tensor, reference_to_source: Tensor, depths: Tensor
+    size: Sequence[int],
+    K: Tensor,
+    source_K: Tensor,
+    reference_to_source: Tensor,
+    depths: Tensor,
+    relief: Tensor | None = None,
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Where a source sees the pixels of a view at each depth, eight planes P at a time to spare memory.
 
@@ -96,6 +105,7 @@ def warps(
         source_K: (3, 3) of the source, pixels.
         reference_to_source: (4, 4) camera axes of the one to those of the other.
         depths: (D,) world units.
+        relief: (H, W) what depths are multiplied by at each pixel; 1 when left out.
 
     Yields:
         Which planes; (P, H, W, 2) pixels of the source; (P, H, W) bool, whether the point is in front of its camera.
@@ -106,7 +116,8 @@ def warps(
     turned = F.pad(grid, (0, 1), value=1.0) @ turn.T
     for start in range(0, len(depths), 8):
         planes = slice(start, start + 8)
-        homogeneous = depths[planes, None, None, None] * turned + shift
+        here = depths[planes, None, None] if relief is None else depths[planes, None, None] * relief
+        homogeneous = here[..., None] * turned + shift
         z = homogeneous[..., 2]
         yield planes, homogeneous[..., :2] / z.clamp(min=NEAREST)[..., None], z > NEAREST
 
@@ -135,8 +146,11 @@ def plane_transfer(K: Tensor, source_K: Tensor, reference_to_source: Tensor) -> 
     return turn, (source_K @ reference_to_source[..., :3, 3:])[..., 0]
 
 
-def best_half(volumes: list[Tensor]) -> Tensor:
-    """Mean score over the better half of the sources that see a pixel, so that an occluded source has no vote.
+def pooled(volumes: list[Tensor]) -> Tensor:
+    """Scores against several sources as one: half the mean of those that see a pixel, half the mean of the better half of them.
+
+    The better half alone would let an occluded source have no vote, but also one that is hardly farther than the view:
+    that one matches well at every depth, and wins. The mean alone halves the score of what some source cannot see.
 
     Args:
         volumes: S of (D, H, W), NaN where unseen.
@@ -149,7 +163,9 @@ def best_half(volumes: list[Tensor]) -> Tensor:
     stacked = torch.nan_to_num(stacked, nan=-2.0).sort(dim=0, descending=True).values
     wanted = (seen + 1) // 2
     use = torch.arange(len(volumes), device=seen.device)[:, None, None, None] < wanted
-    return torch.where(seen > 0, (stacked * use).sum(dim=0) / wanted.clamp(min=1), torch.full_like(stacked[0], -1.0))
+    best = (stacked * use).sum(dim=0) / wanted.clamp(min=1)
+    mean = torch.where(stacked > -1.5, stacked, torch.zeros_like(stacked)).sum(dim=0) / seen.clamp(min=1)
+    return torch.where(seen > 0, (best + mean) / 2, torch.full_like(best, -1.0))
 
 
 def semi_global(costs: Tensor, guide: Tensor, small: float = 0.08, large: float = 0.6, paths: int = 8) -> Tensor:

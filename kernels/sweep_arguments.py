@@ -46,6 +46,21 @@ def check_zncc_window(window: int) -> None:
         raise ValueError(f"window is {window}, needed an odd number of pixels from 1 to {MOST_WINDOW}")
 
 
+def checked_relief(relief: Tensor | None, reference: Tensor, device: str = "cpu") -> Tensor:
+    """What depths are multiplied by at each pixel of `reference` (H, W): ones when left out.
+
+    Returns:
+        (H, W) float32 on the device.
+
+    Raises:
+        ValueError: it has another shape, type or device. Whether it is above 0 is for the kernels to see.
+    """
+    if relief is None:
+        return torch.ones(reference.shape, dtype=torch.float32, device=reference.device)
+    check("relief", relief, f"{reference.shape[0]} {reference.shape[1]}", device=device)
+    return relief.detach().contiguous()
+
+
 def checked_transfers(
     K: Tensor, source_Ks: Tensor, reference_to_sources: Tensor, depths: Tensor, sources: int, device: str = "cpu"
 ) -> Tensor:

@@ -54,7 +54,7 @@ def _store_score(score, source_width, source_height, transfer, x, y, depth, at, 
 
 @triton.jit
 def zncc(
-    reference, width, height, source, source_width, source_height, transfer, depths, scores,
+    reference, width, height, source, source_width, source_height, transfer, depths, relief, scores,
     noise, WINDOW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """`sweep.zncc_volume` for BLOCK pixels at one plane."""
@@ -62,12 +62,13 @@ def zncc(
     plane = tl.program_id(1)
     exists = pixel < width * height
     x, y = pixel % width, pixel // width
-    depth = tl.load(depths + plane)
+    plane_depth = tl.load(depths + plane)
     count = tl.zeros((BLOCK,), tl.float32)
     sum_r, sum_rr, sum_s, sum_ss, sum_rs = count, count, count, count, count
     for k in range(WINDOW * WINDOW):
         u, v = x + (k % WINDOW - WINDOW // 2), y + (k // WINDOW - WINDOW // 2)
         there = exists & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+        depth = plane_depth * tl.load(relief + v * width + u, mask=there, other=1.0)
         sx, sy, _ = _warp(transfer, u + 0.5, v + 0.5, depth)
         r = tl.load(reference + v * width + u, mask=there, other=0.0)
         s = _sample(source, source_width, source_height, sx, sy, there)
@@ -77,18 +78,19 @@ def zncc(
         sum_s += s
         sum_ss += s * s
         sum_rs += r * s
+    middle = plane_depth * tl.load(relief + pixel, mask=exists, other=1.0)
     count = tl.maximum(count, 1.0)
     mean_r, mean_s = sum_r / count, sum_s / count
     var_r = tl.maximum(sum_rr / count - mean_r * mean_r, 0.0) + noise
     var_s = tl.maximum(sum_ss / count - mean_s * mean_s, 0.0) + noise
     score = (sum_rs / count - mean_r * mean_s) / tl.sqrt(var_r * var_s)
     at = scores + plane.to(tl.int64) * (width * height) + pixel
-    _store_score(score, source_width, source_height, transfer, x, y, depth, at, exists)
+    _store_score(score, source_width, source_height, transfer, x, y, middle, at, exists)
 
 
 @triton.jit
 def census(
-    reference, width, height, source, source_width, source_height, transfer, depths, scores,
+    reference, width, height, source, source_width, source_height, transfer, depths, relief, scores,
     COLUMNS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """`census.census_volume` for BLOCK pixels at one plane."""
@@ -96,8 +98,9 @@ def census(
     plane = tl.program_id(1)
     exists = pixel < width * height
     x, y = pixel % width, pixel // width
-    depth = tl.load(depths + plane)
-    sx, sy, _ = _warp(transfer, x + 0.5, y + 0.5, depth)
+    plane_depth = tl.load(depths + plane)
+    middle = plane_depth * tl.load(relief + pixel, mask=exists, other=1.0)
+    sx, sy, _ = _warp(transfer, x + 0.5, y + 0.5, middle)
     centre_r = tl.load(reference + pixel, mask=exists, other=0.0)
     centre_s = _sample(source, source_width, source_height, sx, sy, exists)
     count = tl.full((BLOCK,), -1.0, tl.float32)  # the pixel itself is in the loop, where it differs in nothing
@@ -105,6 +108,7 @@ def census(
     for k in range(COLUMNS * ROWS):
         u, v = x + (k % COLUMNS - COLUMNS // 2), y + (k // COLUMNS - ROWS // 2)
         there = exists & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+        depth = plane_depth * tl.load(relief + v * width + u, mask=there, other=1.0)
         sx, sy, _ = _warp(transfer, u + 0.5, v + 0.5, depth)
         darker_r = tl.load(reference + v * width + u, mask=there, other=0.0) < centre_r
         darker_s = _sample(source, source_width, source_height, sx, sy, there) < centre_s
@@ -112,18 +116,21 @@ def census(
         differ += tl.where(there & (darker_r != darker_s), 1.0, 0.0)
     score = (count - 2.0 * differ) / tl.maximum(count, 1.0)
     at = scores + plane.to(tl.int64) * (width * height) + pixel
-    _store_score(score, source_width, source_height, transfer, x, y, depth, at, exists)
+    _store_score(score, source_width, source_height, transfer, x, y, middle, at, exists)
 
 
 @triton.jit
-def best_half(volumes, sources, scores, count, BLOCK: tl.constexpr):
-    """`sweep.best_half` for BLOCK scores: a score counts if fewer than half of the others are better."""
+def pooled(volumes, sources, scores, count, BLOCK: tl.constexpr):
+    """`sweep.pooled` for BLOCK scores: one is of the better half if fewer than half of the others are better."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     exists = at < count
     seen = tl.zeros((BLOCK,), tl.int32)
+    sum_seen = tl.zeros((BLOCK,), tl.float32)
     volume = volumes + at
     for _ in range(sources):
-        seen += (tl.load(volume, mask=exists, other=_UNSEEN) > -1.5).to(tl.int32)
+        score = tl.load(volume, mask=exists, other=_UNSEEN)
+        seen += (score > -1.5).to(tl.int32)
+        sum_seen += tl.where(score > -1.5, score, 0.0)
         volume += count
     wanted = (seen + 1) // 2
     total = tl.zeros((BLOCK,), tl.float32)
@@ -138,7 +145,8 @@ def best_half(volumes, sources, scores, count, BLOCK: tl.constexpr):
             rivals += count
             better += ((rival > score) | ((rival == score) & (other < s))).to(tl.int32)
         total += tl.where(better < wanted, score, 0.0)
-    score = total / tl.maximum(wanted, 1).to(tl.float32)
+    best, mean = total / tl.maximum(wanted, 1).to(tl.float32), sum_seen / tl.maximum(seen, 1).to(tl.float32)
+    score = 0.5 * (best + mean)
     tl.store(scores + at, tl.where(seen > 0, score, -1.0), mask=exists)
 
 

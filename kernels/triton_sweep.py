@@ -14,7 +14,13 @@ import triton
 from torch import Tensor
 
 from sparse3d.kernels import census, sweep, triton_kernels
-from sparse3d.kernels.sweep_arguments import check_features, check_greys, check_zncc_window, checked_transfers
+from sparse3d.kernels.sweep_arguments import (
+    check_features,
+    check_greys,
+    check_zncc_window,
+    checked_relief,
+    checked_transfers,
+)
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 _BLOCK = 256  # pixels of a program
@@ -29,6 +35,7 @@ def zncc_sweep(
     reference_to_sources: Tensor,
     depths: Tensor,
     window: int,
+    relief: Tensor | None = None,
 ) -> Tensor:
     """`sparse3d.kernels.sweep.zncc_sweep`, without gradients and without storing the warped sources.
 
@@ -40,17 +47,26 @@ def zncc_sweep(
         reference_to_sources: (S, 4, 4) camera axes of the one to those of the others.
         depths: (D,) world units.
         window: Side in pixels, odd, 1 to 11.
+        relief: (H, W) what depths are multiplied by at each pixel: the shape of a surface at depth 1; planes when left out.
 
     Returns:
         (D, H, W) in [-1, 1]; -1 where no source sees the pixel at that depth.
 
     Raises:
-        ValueError: a tensor has another shape, type or device, an image holds infinity or NaN, or the window is out of
-            its range.
+        ValueError: a tensor has another shape, type or device, an image holds infinity or NaN, relief what is not
+            above 0, or the window is out of its range.
     """
     check_zncc_window(window)
     return _sweep(
-        triton_kernels.zncc, (sweep.NOISE**2, window), reference, K, sources, source_Ks, reference_to_sources, depths
+        triton_kernels.zncc,
+        (sweep.NOISE**2, window),
+        reference,
+        K,
+        sources,
+        source_Ks,
+        reference_to_sources,
+        depths,
+        relief,
     )
 
 
@@ -61,6 +77,7 @@ def census_sweep(
     source_Ks: Tensor,
     reference_to_sources: Tensor,
     depths: Tensor,
+    relief: Tensor | None = None,
 ) -> Tensor:
     """`sparse3d.kernels.census.census_sweep` without storing the warped sources.
 
@@ -71,15 +88,19 @@ def census_sweep(
         source_Ks: (S, 3, 3) of `sources`, pixels.
         reference_to_sources: (S, 4, 4) camera axes of the one to those of the others.
         depths: (D,) world units.
+        relief: (H, W) what depths are multiplied by at each pixel: the shape of a surface at depth 1; planes when left out.
 
     Returns:
         (D, H, W) in [-1, 1]; -1 where no source sees the pixel at that depth.
 
     Raises:
-        ValueError: a tensor has another shape, type or device, or an image holds infinity or NaN.
+        ValueError: a tensor has another shape, type or device, an image holds infinity or
+            NaN, or relief what is not above 0.
     """
     settings = (2 * census.HALF_WIDTH + 1, 2 * census.HALF_HEIGHT + 1)
-    return _sweep(triton_kernels.census, settings, reference, K, sources, source_Ks, reference_to_sources, depths)
+    return _sweep(
+        triton_kernels.census, settings, reference, K, sources, source_Ks, reference_to_sources, depths, relief
+    )
 
 
 def feature_sweep(
@@ -142,11 +163,16 @@ def _sweep(
     source_Ks: Tensor,
     reference_to_sources: Tensor,
     depths: Tensor,
+    relief: Tensor | None,
 ) -> Tensor:
-    """Runs a kernel for grey images on each source, then takes the better half of their scores."""
+    """Runs a kernel for grey images on each source, then pools their scores."""
     check_greys(reference, sources, DEVICE)
     transfers = checked_transfers(K, source_Ks, reference_to_sources, depths, len(sources), DEVICE).float()
     _check_finite("reference", reference)
+    shape = checked_relief(relief, reference, DEVICE)
+    if not (shape > 0).all():
+        raise ValueError("relief holds numbers that are not above 0")
+    _check_finite("relief", shape)
     height, width = reference.shape
     pixels, image = height * width, _centred(reference)
     volumes = reference.new_empty(len(sources), len(depths), height, width)
@@ -162,6 +188,7 @@ def _sweep(
                 source.shape[0],
                 transfers[index],
                 depths.detach().contiguous(),
+                shape,
                 volumes[index],
                 *settings,
                 BLOCK=_BLOCK,
@@ -169,7 +196,7 @@ def _sweep(
         if len(sources) == 1:
             return volumes[0].clamp_(min=-1)
         scores = torch.empty_like(volumes[0])
-        triton_kernels.best_half[(triton.cdiv(scores.numel(), _BLOCK),)](
+        triton_kernels.pooled[(triton.cdiv(scores.numel(), _BLOCK),)](
             volumes, len(volumes), scores, scores.numel(), BLOCK=_BLOCK
         )
     return scores

@@ -52,26 +52,29 @@ struct Sweep {
     }
 };
 
-void py_zncc_sweep(In reference, const std::vector<In>& sources, In transfers, In depths, int window, float noise, Out scores,
-                   int threads) {
+void py_zncc_sweep(In reference, const std::vector<In>& sources, In transfers, In depths, In relief,
+                   int window, float noise, Out scores, int threads) {
     const Grey view = grey("reference", reference);
     const Sweep sweep(view, static_cast<int64_t>(sources.size()), transfers, depths, scores, threads);
     need(window % 2 != 0 && window >= 1 && window <= kZnccMostWindow,
          "window is " + std::to_string(window) + ", needed an odd number from 1 to 11");
+    const float* const shape = data<const float>("relief", relief, {view.height, view.width});
     need(noise > 0.0f, "noise is " + std::to_string(noise) + ", needed a variance above 0");
     const std::vector<SourceView> views = sweep.views(sources);
     const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    zncc_sweep(isa, view, views, sweep.depths, sweep.planes, window, noise, sweep.scores, threads);
+    zncc_sweep(isa, view, views, sweep.depths, sweep.planes, shape, window, noise, sweep.scores, threads);
 }
 
-void py_census_sweep(In reference, const std::vector<In>& sources, In transfers, In depths, Out scores, int threads) {
+void py_census_sweep(In reference, const std::vector<In>& sources, In transfers, In depths, In relief, Out scores,
+                     int threads) {
     const Grey view = grey("reference", reference);
     const Sweep sweep(view, static_cast<int64_t>(sources.size()), transfers, depths, scores, threads);
+    const float* const shape = data<const float>("relief", relief, {view.height, view.width});
     const std::vector<SourceView> views = sweep.views(sources);
     const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
-    census_sweep(isa, view, views, sweep.depths, sweep.planes, sweep.scores, threads);
+    census_sweep(isa, view, views, sweep.depths, sweep.planes, shape, sweep.scores, threads);
 }
 
 void py_feature_sweep(In reference, In sources, In transfers, In depths, Out scores, int threads) {
@@ -121,11 +124,11 @@ void py_semi_global(In costs, In guide, float small, float large, float edge_wei
 
 void bind_sweep(nb::module_& m) {
     m.def("zncc_sweep", &py_zncc_sweep, "reference"_a.noconvert(), "sources"_a.noconvert(), "transfers"_a.noconvert(),
-          "depths"_a.noconvert(), "window"_a, "noise"_a, "scores"_a.noconvert(), "threads"_a,
-          "Fills scores (H, W, D). transfers is (S, 3, 4): the source sees pixel (u, v) at depth z at homogeneous "
+          "depths"_a.noconvert(), "relief"_a.noconvert(), "window"_a, "noise"_a, "scores"_a.noconvert(), "threads"_a,
+          "Fills scores (H, W, D). transfers is (S, 3, 4): the source sees pixel (u, v) at depth z, that of the plane times relief (H, W), at homogeneous "
           "pixel z * transfer[:, :3] (u, v, 1) + transfer[:, 3]. noise is a variance.");
     m.def("census_sweep", &py_census_sweep, "reference"_a.noconvert(), "sources"_a.noconvert(),
-          "transfers"_a.noconvert(), "depths"_a.noconvert(), "scores"_a.noconvert(), "threads"_a,
+          "transfers"_a.noconvert(), "depths"_a.noconvert(), "relief"_a.noconvert(), "scores"_a.noconvert(), "threads"_a,
           "Fills scores (H, W, D), as zncc_sweep does.");
     m.def("feature_sweep", &py_feature_sweep, "reference"_a.noconvert(), "sources"_a.noconvert(),
           "transfers"_a.noconvert(), "depths"_a.noconvert(), "scores"_a.noconvert(), "threads"_a,

@@ -1,4 +1,4 @@
-// What the plane sweeps of grey images share: warping a row of a source, the better half of the sources, tiles. The lanes
+// What the plane sweeps of grey images share: warping a row of a source, pooling the sources, tiles. The lanes
 // of a vector are neighbouring planes at one pixel, so that windows move by whole vectors, and what depends on the pixel
 // alone is computed once for all of them. The scores are in lanes_zncc.h and lanes_census.h.
 #pragma once
@@ -53,8 +53,9 @@ inline void warp_row(const SweepTask& task, const SweepSource& source, V depth, 
     const int end = !exists ? 0 : task.width - first < columns ? task.width - first : columns;
     for (int c = 0; c < begin; ++c) write(c, zero, Mask{});
     for (int c = end; c < columns; ++c) write(c, zero, Mask{});
+    const float* const relief = task.relief + static_cast<int64_t>(y) * task.width + first;
     for (int c = begin; c < end; ++c) {
-        const Warped at = row.warp(first + c, depth);
+        const Warped at = row.warp(first + c, depth * relief[c]);
         const Mask inside = at.ahead & (at.x > zero) & (at.y > zero) & (at.x < width) & (at.y < height);
 
         // bilinear between pixel centres, borders repeated; max before min: not a number becomes 0
@@ -70,10 +71,10 @@ inline void warp_row(const SweepTask& task, const SweepSource& source, V depth, 
     }
 }
 
-// best_half of sweep.py over the scores of all sources, `step` vectors apart. Up to four are sorted in registers, more
+// pooled of sweep.py over the scores of all sources, `step` vectors apart. Up to four are sorted in registers, more
 // in place. kSources: how many, or 0 when known only at run time.
 template <int kSources>
-inline V best_half(V* scores, int64_t step, int64_t source_count) {
+inline V pooled(V* scores, int64_t step, int64_t source_count) {
     V few[kSources > 0 ? kSources : 1];
     const int64_t sources = kSources > 0 ? kSources : source_count;
     if (kSources > 0) {
@@ -93,20 +94,28 @@ inline V best_half(V* scores, int64_t step, int64_t source_count) {
         scores[s * step] = value;
     }
     const Mask any_sees = scores[0] > -1.5f;
-    if (sources <= 2) return any_sees ? scores[0] : all(-1.0f);  // half of one or two is one
-    V seen = {}, sum = {};
+    if (sources == 1) return any_sees ? scores[0] : all(-1.0f);
+    if (sources == 2) {  // half of two is one
+        const V mean = scores[step] > -1.5f ? 0.5f * (scores[0] + scores[step]) : scores[0];
+        return any_sees ? 0.5f * (scores[0] + mean) : all(-1.0f);
+    }
+    V seen = {}, best = {}, sum = {};
 #pragma GCC unroll 4
-    for (int64_t s = 0; s < sources; ++s) seen += select(scores[s * step] > -1.5f, all(1.0f));
+    for (int64_t s = 0; s < sources; ++s) {
+        const Mask sees = scores[s * step] > -1.5f;
+        seen += select(sees, all(1.0f));
+        sum += select(sees, scores[s * step]);
+    }
     const V wanted = max(to_float(truncate(0.5f * (seen + 1.0f))), all(1.0f));
 #pragma GCC unroll 4
     for (int64_t s = 0; s < (sources + 1) / 2; ++s)
-        sum += select(all(static_cast<float>(s)) < wanted, scores[s * step]);
-    return any_sees ? sum / wanted : all(-1.0f);
+        best += select(all(static_cast<float>(s)) < wanted, scores[s * step]);
+    return any_sees ? 0.5f * (best / wanted + sum / seen) : all(-1.0f);
 }
 
 constexpr int kPixelsWritten = 12;  // ahead, whose memory is asked for: scores of neighbours lie far apart
 
-// Writes the best half of a tile's scores at the vector of planes from `plane` on.
+// Writes a tile's pooled scores at the vector of planes from `plane` on.
 template <int kSources>
 void write_tile(const SweepTask& task, const SweepTile& tile, int plane, V* scores) {
     const int across = tile.x1 - tile.x0, pixels = across * (tile.y1 - tile.y0);
@@ -117,7 +126,7 @@ void write_tile(const SweepTask& task, const SweepTile& tile, int plane, V* scor
         float* out = task.scores + (static_cast<int64_t>(y) * task.width + tile.x0) * task.planes + plane;
         for (int c = 0; c < across; ++c, out += task.planes) {
             __builtin_prefetch(reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(out) + ahead), 1);
-            const V score = best_half<kSources>(row + c, pixels, task.source_count);
+            const V score = pooled<kSources>(row + c, pixels, task.source_count);
             if (planes == kLanes)
                 store(out, score);
             else

@@ -37,6 +37,7 @@ struct SweepTask {
     const SweepSource* sources;
     int64_t source_count;
     const float* depths;  // whole pieces of kSweepPlanes
+    const float* relief;  // (height, width) what depths are multiplied by
     int tile_width, tile_height, tiles_across;
     float* scores;  // (height, width, planes)
 };

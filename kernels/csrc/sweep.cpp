@@ -163,7 +163,9 @@ int even_size(int size, int largest) {
 // Fills what all sweeps of grey images have and runs `stage` over all tiles and planes.
 template <class Task>
 void sweep(Task& task, void (*stage)(const Task&, int64_t, int64_t, float*), const Grey& reference,
-           const std::vector<SourceView>& sources, const float* depths, int planes, float* scores, int threads) {
+           const std::vector<SourceView>& sources, const float* depths, int planes, const float* relief, float* scores, int threads) {
+    if (!(range_of({relief, reference.width, reference.height}, "relief").low > 0.0f))
+        throw std::invalid_argument("relief holds numbers that are not above 0");
     std::vector<Buffer<uint64_t>> quads(sources.size());
     std::vector<SweepSource> packed;
     for (size_t s = 0; s < sources.size(); ++s)
@@ -175,6 +177,7 @@ void sweep(Task& task, void (*stage)(const Task&, int64_t, int64_t, float*), con
     task.sources = packed.data();
     task.source_count = static_cast<int64_t>(packed.size());
     task.depths = padded.data();
+    task.relief = relief;
     task.tile_width = even_size(task.width, kSweepTileWidth);
     task.tile_height = even_size(task.height, kSweepTileHeight);
     task.tiles_across = (task.width + task.tile_width - 1) / task.tile_width;
@@ -191,7 +194,7 @@ void sweep(Task& task, void (*stage)(const Task&, int64_t, int64_t, float*), con
 }  // namespace
 
 void zncc_sweep(const Isa& isa, const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
-                int window, float noise, float* scores, int threads) {
+                const float* relief, int window, float noise, float* scores, int threads) {
     const ReferenceView view(reference, window, noise, threads);
     ZnccTask task = {};
     task.window = window;
@@ -200,15 +203,15 @@ void zncc_sweep(const Isa& isa, const Grey& reference, const std::vector<SourceV
     task.stride = view.stride;
     task.mean = view.mean.data();
     task.inverse_deviation = view.inverse_deviation.data();
-    sweep(task, isa.zncc, reference, sources, depths, planes, scores, threads);
+    sweep(task, isa.zncc, reference, sources, depths, planes, relief, scores, threads);
 }
 
 void census_sweep(const Isa& isa, const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
-                  float* scores, int threads) {
+                  const float* relief, float* scores, int threads) {
     const Buffer<CensusPixel> pixels = census_pixels(reference, threads);
     CensusTask task = {};
     task.pixels = pixels.data();
-    sweep(task, isa.census, reference, sources, depths, planes, scores, threads);
+    sweep(task, isa.census, reference, sources, depths, planes, relief, scores, threads);
 }
 
 void semi_global(const Isa& isa, AggregateTask prices, int paths, float* total, int threads) {

@@ -19,14 +19,14 @@ struct SourceView {
     SourceCamera camera;
 };
 
-// zncc_sweep of sweep.py into scores (height, width, planes). `noise` is a variance. The result does not depend on
+// zncc_sweep of sweep.py into scores (height, width, planes). `relief` is (height, width), `noise` a variance. The result does not depend on
 // `threads`, here and below. Throws std::invalid_argument when an image holds infinity or not-a-number, here and below.
 void zncc_sweep(const Isa& isa, const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
-                int window, float noise, float* scores, int threads);
+                const float* relief, int window, float noise, float* scores, int threads);
 
 // census_sweep of census.py, likewise.
 void census_sweep(const Isa& isa, const Grey& reference, const std::vector<SourceView>& sources, const float* depths, int planes,
-                  float* scores, int threads);
+                  const float* relief, float* scores, int threads);
 
 // feature_sweep of correlation.py, likewise; reference.pixels is (channels, height, width).
 void feature_sweep(const Isa& isa, const Grey& reference, int channels, const std::vector<SourceView>& sources, const float* depths,

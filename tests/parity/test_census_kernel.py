@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from support.rigs import Rig, clear_of_borders, random_rig
+from support.rigs import Rig, clear_of_borders, random_rig, relief
 from torch import Tensor
 
 if os.environ.get("SPARSE3D_PURE"):
@@ -23,24 +23,25 @@ DOUBT = 1e-4
 ROUNDING = 1e-6  # of a score made of float32 sums of whole numbers
 
 
-def census_sweep(rig: Rig, dtype: torch.dtype = torch.float32) -> Tensor:
+def census_sweep(rig: Rig, dtype: torch.dtype = torch.float32, surface: Tensor | None = None) -> Tensor:
     """By the kernel in float32, by census.py in float64."""
     form = cpu_sweep if dtype == torch.float32 else census
-    return form.census_sweep(*rig.arguments(dtype)[:-1])
+    return form.census_sweep(*rig.arguments(dtype)[:-1], None if surface is None else surface.to(dtype))
 
 
-def largest_doubt(rig: Rig) -> Tensor:
+def largest_doubt(rig: Rig, surface: Tensor | None = None) -> Tensor:
     """How much a score may differ since greys of a source are close to each other. (D, H, W)
 
-    A bit that differs changes the score of a source by 2 / n, and that of the best half by no more than the most that any
+    A bit that differs changes the score of a source by 2 / n, and the pooled one by no more than the most that any
     of its sources changes.
     """
     reference, K, sources, source_Ks, transforms, depths, _ = rig.arguments(torch.float64)
     window = (2 * census.HALF_HEIGHT + 1, 2 * census.HALF_WIDTH + 1)
     padding = (census.HALF_WIDTH, census.HALF_WIDTH, census.HALF_HEIGHT, census.HALF_HEIGHT)
+    surface = None if surface is None else surface.double()
     most = torch.zeros(len(depths), *reference.shape, dtype=torch.float64)
     for source, source_K, transform in zip(sources, source_Ks, transforms, strict=True):
-        for planes, pixels, ahead in sweep.warps(reference.shape, K, source_K, transform, depths):
+        for planes, pixels, ahead in sweep.warps(reference.shape, K, source_K, transform, depths, surface):
             warped = census.bilinear(source, pixels)[:, None]
             near = F.unfold(F.pad(warped, padding, value=torch.inf), window)  # (P, 63, H W)
             doubtful = ((near - warped.flatten(2)).abs() < DOUBT).sum(dim=1) - 1  # without the pixel itself
@@ -50,10 +51,10 @@ def largest_doubt(rig: Rig) -> Tensor:
     return most
 
 
-def assert_agree(rig: Rig) -> Tensor:
+def assert_agree(rig: Rig, surface: Tensor | None = None) -> Tensor:
     """Equal wherever rounding decides no bit; returns what the kernel gave."""
-    got, want, doubt = census_sweep(rig), census_sweep(rig, torch.float64), largest_doubt(rig)
-    clear = clear_of_borders(rig)
+    got, want = census_sweep(rig, surface=surface), census_sweep(rig, torch.float64, surface)
+    doubt, clear = largest_doubt(rig, surface), clear_of_borders(rig, surface)
     assert got.shape == want.shape and got.isfinite().all()
     assert (((got - want).abs() <= doubt + ROUNDING) | ~clear).all()
     return got
@@ -66,6 +67,11 @@ def test_scores_match_reference(sources, planes, isa):
     got = assert_agree(rig)
     assert 0.3 < (got > -1).double().mean() <= 1  # the sources see a good part
     assert (largest_doubt(rig) == 0).double().mean() > 0.7  # most are held to one value
+
+
+def test_surfaces_that_are_no_planes(isa):
+    rig = random_rig(4)
+    assert_agree(rig, relief(rig))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (8, 100), (70, 5), (65, 131)])
@@ -183,10 +189,10 @@ def test_mistakes_are_named(change, words):
 
 def test_bindings_convert_nothing():
     """What would be a silent copy, and lose the result, names the argument."""
-    image, transfers, depths = torch.rand(6, 8), torch.eye(3, 4, dtype=torch.float64)[None], torch.ones(2)
-    _cpu.census_sweep(image, [image], transfers, depths, torch.empty(6, 8, 2), 1)
+    image, transfers, depths = torch.rand(6, 8) + 0.1, torch.eye(3, 4, dtype=torch.float64)[None], torch.ones(2)
+    _cpu.census_sweep(image, [image], transfers, depths, image, torch.empty(6, 8, 2), 1)
     for wrong in ((image.double(), [image]), (image, [image.double()])):
         with pytest.raises(ValueError, match="reference|sources"):
-            _cpu.census_sweep(*wrong, transfers, depths, torch.empty(6, 8, 2), 1)
+            _cpu.census_sweep(*wrong, transfers, depths, image, torch.empty(6, 8, 2), 1)
     with pytest.raises(ValueError, match="scores is"):
-        _cpu.census_sweep(image, [image], transfers, depths, torch.empty(6, 8, 3), 1)
+        _cpu.census_sweep(image, [image], transfers, depths, image, torch.empty(6, 8, 3), 1)

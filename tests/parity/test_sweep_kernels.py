@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.rigs import Rig, clear_of_borders, random_rig, texture
+from support.rigs import Rig, clear_of_borders, random_rig, relief, texture
 from torch import Tensor
 
 if os.environ.get("SPARSE3D_PURE"):
@@ -23,9 +23,10 @@ TOLERANCE = 1e-3
 MEDIAN_TOLERANCE = 2e-5
 
 
-def assert_sweeps_agree(rig: Rig, tolerance: float = TOLERANCE) -> Tensor:
-    got, want = cpu_sweep.zncc_sweep(*rig.arguments()), sweep.zncc_sweep(*rig.arguments(torch.float64))
-    clear = clear_of_borders(rig)
+def assert_sweeps_agree(rig: Rig, tolerance: float = TOLERANCE, surface: Tensor | None = None) -> Tensor:
+    got = cpu_sweep.zncc_sweep(*rig.arguments(), surface)
+    want = sweep.zncc_sweep(*rig.arguments(torch.float64), None if surface is None else surface.double())
+    clear = clear_of_borders(rig, surface)
     assert clear.double().mean() > 0.99
     assert got.shape == want.shape and got.isfinite().all()
     difference = (got - want).abs()[clear]
@@ -40,6 +41,28 @@ def assert_sweeps_agree(rig: Rig, tolerance: float = TOLERANCE) -> Tensor:
 def test_scores_match_reference(sources, window, planes, isa):
     got = assert_sweeps_agree(random_rig(sources, sources=sources, window=window, planes=planes))
     assert 0.3 < (got > -1).double().mean() <= 1  # the sources see a good part
+
+
+@pytest.mark.parametrize("size", [(29, 37), (70, 131)])
+def test_surfaces_that_are_no_planes(size, isa):
+    rig = random_rig(4, *size)
+    assert_sweeps_agree(rig, surface=relief(rig))
+
+
+def test_a_relief_of_twice_the_depth_is_planes_twice_as_far(isa):
+    rig = random_rig(4)
+    twice = torch.full_like(rig.reference, 2.0)
+    got = cpu_sweep.zncc_sweep(*rig.arguments(), twice)
+    assert torch.equal(got, cpu_sweep.zncc_sweep(*replace(rig, depths=2 * rig.depths).arguments()))
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, torch.nan, torch.inf])
+def test_reliefs_are_above_0(wrong, isa):
+    rig = random_rig(4)
+    surface = relief(rig)
+    surface[3, 4] = wrong
+    with pytest.raises(ValueError, match="relief"):
+        cpu_sweep.zncc_sweep(*rig.arguments(), surface)
 
 
 @pytest.mark.parametrize("window", [1, 3, 9, 11])

@@ -22,17 +22,17 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from sparse3d.kernels import triton_kernels
 
-IMAGES = ("reference", "source", "sources", "transfer", "transfers", "depths", "scores", "volumes")
+IMAGES = ("reference", "source", "sources", "transfer", "transfers", "depths", "relief", "scores", "volumes")
 for name, sizes in {
     "zncc": {"WINDOW": 7, "BLOCK": 256},
     "census": {"COLUMNS": 9, "ROWS": 7, "BLOCK": 256},
     "correlate": {"CHANNELS": 64, "BLOCK": 32},
-    "best_half": {"BLOCK": 256},
+    "pooled": {"BLOCK": 256},
 }.items():
     kernel = getattr(triton_kernels, name)
     types = {}
     for argument in kernel.arg_names:
-        pointer = argument in IMAGES and not (name == "best_half" and argument == "sources")
+        pointer = argument in IMAGES and not (name == "pooled" and argument == "sources")
         number = "fp32" if argument in ("noise", "scale") else "i32"
         types[argument] = "*fp32" if pointer else "constexpr" if argument in sizes else number
     for ones in (False, True):  # Triton compiles anew for whole numbers that are 1

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.rigs import Rig, clear_of_borders, random_rig
+from support.rigs import Rig, clear_of_borders, random_rig, relief
 from torch import Tensor
 
 from sparse3d.kernels import census, correlation, plane_sweep, sweep, triton_sweep
@@ -46,6 +46,16 @@ def test_zncc(sources):
     rig = small_rig(sources, sources=sources)
     got = triton_sweep.zncc_sweep(*moved(rig.arguments()))
     assert_agree(got, sweep.zncc_sweep(*rig.arguments(torch.float64)), clear_of_borders(rig))
+
+
+def test_surfaces_that_are_no_planes():
+    rig = small_rig(2)
+    surface = relief(rig)
+    want = sweep.zncc_sweep(*rig.arguments(torch.float64), surface.double())
+    assert_agree(triton_sweep.zncc_sweep(*moved((*rig.arguments(), surface))), want, clear_of_borders(rig, surface))
+    want = census.census_sweep(*rig.arguments(torch.float64)[:-1], surface.double())
+    got = triton_sweep.census_sweep(*moved((*rig.arguments()[:-1], surface)))
+    assert_agree(got, want, clear_of_borders(rig, surface))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 20)])

@@ -68,7 +68,14 @@ def random_rig(
     return Rig(texture(height, width, generator), K, images, torch.stack(Ks), transforms, depths, window)
 
 
-def clear_of_borders(rig: Rig) -> Tensor:
+def relief(rig: Rig) -> Tensor:
+    """A tilted and wavy surface around depth 1, as wide as the reference of a rig. (H, W)"""
+    height, width = rig.reference.shape
+    v, u = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    return 1 + 0.3 * u - 0.2 * v + 0.05 * torch.sin(5 * u + 3 * v)
+
+
+def clear_of_borders(rig: Rig, relief: Tensor | None = None) -> Tensor:
     """Where rounding cannot decide whether a source sees the pixel. (D, H, W) bool"""
     height, width = rig.reference.shape
     v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
@@ -76,7 +83,8 @@ def clear_of_borders(rig: Rig) -> Tensor:
     clear = torch.ones(len(rig.depths), height, width, dtype=torch.bool)
     for source, source_K, transform in zip(rig.sources, rig.source_Ks, rig.reference_to_sources, strict=True):
         to_source = source_K.double() @ transform[:3, :3].double() @ torch.linalg.inv(rig.K.double())
-        seen = rig.depths.double()[:, None, None, None] * (pixels @ to_source.T)
+        depths = rig.depths.double()[:, None, None] * (1 if relief is None else relief.double())
+        seen = depths[..., None] * (pixels @ to_source.T)
         seen = seen + source_K.double() @ transform[:3, 3].double()
         x, y, z = seen.unbind(-1)
         for distance in (x / z, source.shape[1] - x / z, y / z, source.shape[0] - y / z, z):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.synthetic import textured_plane
 
-from sparse3d.kernels.sweep import NOISE, best_half, semi_global, zncc_sweep, zncc_volume
+from sparse3d.kernels.sweep import NOISE, pooled, semi_global, zncc_sweep, zncc_volume
 
 ALONG = ((0, 1), (0, -1), (1, 0), (-1, 0))
 ACROSS = ((1, 1), (-1, -1), (1, -1), (-1, 1))
@@ -70,8 +70,9 @@ def test_scores_peak_at_the_true_depth():
     assert off.median() < 1
 
 
-def test_best_half_leaves_out_the_occluded():
+def test_pooled_scores_count_the_better_half_twice():
     nan = torch.nan
     volumes = torch.tensor([[0.9, 0.2, nan, nan], [-0.5, nan, nan, 0.3], [0.7, 0.4, nan, nan], [0.1, 0.6, nan, nan]])
-    got = best_half([row[:, None, None] for row in volumes])[:, 0, 0]
-    torch.testing.assert_close(got, torch.tensor([0.8, 0.5, -1.0, 0.3]))  # best 2 of 4, best 2 of 3, none, the only one
+    got = pooled([row[:, None, None] for row in volumes])[:, 0, 0]
+    # all four and the best 2; three and the best 2; none; the only one
+    torch.testing.assert_close(got, torch.tensor([(0.3 + 0.8) / 2, (0.4 + 0.5) / 2, -1.0, 0.3]))
