@@ -84,9 +84,10 @@ std::vector<Floats> loss_results(const Isa& isa, int threads) {
 
 std::vector<Floats> sweep_results(const Isa& isa, int threads) {
     const Floats reference = uniform(kPixels, 0.0f, 1.0f, 11), depths = uniform(kPlanes, 1.0f, 3.0f, 12);
+    const Floats relief = uniform(kPixels, 0.8f, 1.2f, 13);
     const SourceView source = {reference.data(), {kWidth, kHeight, {1, 0, 0, 0, 1, 0, 0, 0, 1}, {7.0f, 0.5f, 0.0f}}};
     Floats scores(kPixels * kPlanes), total(kPixels * kPlanes);
-    zncc_sweep(isa, {reference.data(), kWidth, kHeight}, {source, source}, depths.data(), kPlanes, 5, 1e-5f, scores.data(), threads);
+    zncc_sweep(isa, {reference.data(), kWidth, kHeight}, {source, source}, depths.data(), kPlanes, relief.data(), 5, 1e-5f, scores.data(), threads);
     AggregateTask prices = {};
     prices.width = kWidth;
     prices.height = kHeight;
@@ -101,8 +102,8 @@ std::vector<Floats> sweep_results(const Isa& isa, int threads) {
     Floats by_features(kPixels * kPlanes), by_census(kPixels * kPlanes), alone(kPixels * kPlanes);
     feature_sweep(isa, grey, 1, {source, source}, depths.data(), kPlanes, by_features.data(), threads);
     // Not compared between instruction sets: a bit of the census is a comparison, which rounding may decide.
-    census_sweep(isa, grey, {source, source}, depths.data(), kPlanes, by_census.data(), threads);
-    census_sweep(isa, grey, {source, source}, depths.data(), kPlanes, alone.data(), 1);
+    census_sweep(isa, grey, {source, source}, depths.data(), kPlanes, relief.data(), by_census.data(), threads);
+    census_sweep(isa, grey, {source, source}, depths.data(), kPlanes, relief.data(), alone.data(), 1);
     if (by_census != alone) fail("census depends on the number of threads");
     return {scores, total, by_features};
 }

@@ -162,7 +162,7 @@ LOSS = {
 }  # fmt: skip
 SWEEP = {
     "reference": torch.rand(H, W), "sources": [torch.rand(H, W)], "transfers": torch.eye(3, 4, dtype=torch.float64)[None],
-    "depths": torch.ones(2), "window": 5, "noise": 1e-5, "scores": torch.zeros(H, W, 2), "threads": 1,
+    "depths": torch.ones(2), "relief": torch.ones(H, W), "window": 5, "noise": 1e-5, "scores": torch.zeros(H, W, 2), "threads": 1,
 }  # fmt: skip
 MATCHING = {
     "costs": torch.zeros(H, W, 2), "guide": torch.zeros(H, W), "small": 0.1, "large": 1.0, "edge_weight": 10.0, "paths": 8,
