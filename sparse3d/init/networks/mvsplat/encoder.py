@@ -1,0 +1,163 @@
+"""Posed views to depth, opacity and the raw channels of Gaussians: MVSplat's encoder from end to end (arXiv:2403.14627, fig. 2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparse3d.init.networks.mvsplat.cnn import Cnn
+from sparse3d.init.networks.mvsplat.transformer import Transformer
+from sparse3d.init.networks.mvsplat.unet import UNet
+from sparse3d.kernels.plane_sweep import feature_sweep
+from sparse3d.shapes import check_shapes
+
+PLANES = 128
+_CHANNELS = 128  # of the features
+_REFINED = 32  # of the refinement at full size
+_REDUCTION = 4  # pixels of the image in one of the features
+_RAW = 84  # channels of a pixel's Gaussian, see adapter.py: 2 + 3 + 4 + 3 * 25
+
+
+class Encoded(NamedTuple):
+    """What the encoder says of V views, at full size."""
+
+    distances: Tensor  # (V, H, W) along the ray, units of the poses
+    opacities: Tensor  # (V, H, W) in [0, 1]
+    raw: Tensor  # (V, H, W, 84) channels for `published_gaussians`
+    confidences: Tensor  # (V, H, W) largest probability of a depth plane, in blocks of 4 x 4 pixels
+
+
+class Features(nn.Module):
+    """Features of each view, alone and in the light of the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Cnn(_CHANNELS)
+        self.transformer = Transformer(_CHANNELS)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(V, 3, H, W) in [0, 1] -> (V, 128, H / 4, W / 4) of the transformer, and of the CNN alone"""
+        alone = self.backbone(images)
+        return self.transformer(alone), alone
+
+
+class DepthPredictor(nn.Module):
+    """Cost volume, its refinement, depth at a quarter of the size, refinement at full size, Gaussians."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        both = PLANES + _CHANNELS
+        self.corr_refine_net = nn.Sequential(
+            nn.Conv2d(both, _CHANNELS, 3, padding=1),
+            nn.GroupNorm(8, _CHANNELS),
+            nn.GELU(),
+            UNet(_CHANNELS, levels=3),
+            nn.Conv2d(_CHANNELS, PLANES, 3, padding=1),
+        )
+        self.regressor_residual = nn.Conv2d(both, PLANES, 1)
+        self.depth_head_lowres = _head(PLANES, 2 * PLANES, PLANES)
+        self.upsampler = nn.Sequential(
+            nn.Conv2d(2 * _CHANNELS, _CHANNELS, 3, padding=1),
+            nn.Upsample(scale_factor=_REDUCTION, mode="bilinear", align_corners=True),
+            nn.GELU(),
+        )
+        self.proj_feature = nn.Conv2d(_CHANNELS, _REFINED, 3, padding=1)
+        self.refine_unet = nn.Sequential(
+            nn.Conv2d(3 + _REFINED + 2, _REFINED, 3, padding=1),
+            nn.GroupNorm(4, _REFINED),
+            nn.GELU(),
+            UNet(_REFINED, levels=5),
+        )
+        self.to_disparity = _head(_REFINED, 2 * _REFINED, 2)
+        self.to_gaussians = _head(_REFINED + 3 + _CHANNELS, 2 * _RAW, _RAW)
+
+    def forward(
+        self, features: Tensor, alone: Tensor, images: Tensor, c2w: Tensor, K: Tensor, near: float, far: float
+    ) -> Encoded:
+        """See `Encoder.forward`; `features` and `alone` as `Features` returns them."""
+        disparities = 1 / far + torch.linspace(0, 1, PLANES, dtype=torch.float64) * (1 / near - 1 / far)
+        costs = cost_volume(features, c2w, K, 1 / disparities)
+        costs = torch.cat([costs, features], dim=1)
+        costs = self.corr_refine_net(costs) + self.regressor_residual(costs)
+        likely = self.depth_head_lowres(costs).softmax(dim=1)
+        coarse = (likely * disparities.to(likely)[:, None, None]).sum(dim=1, keepdim=True)
+        coarse = F.interpolate(coarse, scale_factor=_REDUCTION, mode="bilinear", align_corners=True)
+        sure = F.interpolate(likely.amax(dim=1, keepdim=True), scale_factor=_REDUCTION, mode="nearest")
+
+        wide = self.upsampler(torch.cat([features, alone], dim=1))
+        refined = self.refine_unet(torch.cat([images, self.proj_feature(wide), coarse, sure], dim=1))
+        change, density = self.to_disparity(refined).unbind(dim=1)
+        distances = 1 / (coarse[:, 0] + change).clamp(1 / far, 1 / near)
+        raw = self.to_gaussians(torch.cat([refined, images, wide], dim=1))
+        return Encoded(distances, density.sigmoid(), raw.movedim(1, -1), sure[:, 0])
+
+
+class Encoder(nn.Module):
+    """The whole encoder; without parameters' prefix `encoder.` it has the names of the published checkpoints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Features()
+        self.depth_predictor = DepthPredictor()
+
+    def forward(self, images: Tensor, c2w: Tensor, K: Tensor, near: float, far: float) -> Encoded:
+        """Depth, opacity and raw Gaussians of V views that see the same; trained with two views, 256 x 256 pixels, near 1 and far 100.
+
+        Args:
+            images: (V, 3, H, W) sRGB in [0, 1], V at least 2, H and W multiples of 16.
+            c2w: (V, 4, 4)
+            K: (V, 3, 3) normalized: the first row divided by the width, the second by the height.
+            near, far: Depth range in units of the poses.
+
+        Raises:
+            ValueError: shapes that do not belong together, or a single view.
+        """
+        sizes = check_shapes(images=(images, "V 3 H W"), c2w=(c2w, "V 4 4"), K=(K, "V 3 3"))
+        if sizes["V"] < 2 or sizes["H"] % 16 or sizes["W"] % 16:
+            raise ValueError(
+                f"images has shape {tuple(images.shape)}, needed at least 2 views and sides that are multiples of 16"
+            )
+        features, alone = self.backbone(images)
+        encoded: Encoded = self.depth_predictor(features, alone, images, c2w, K, near, far)
+        return encoded
+
+
+def cost_volume(features: Tensor, c2w: Tensor, K: Tensor, depths: Tensor) -> Tensor:
+    """How well each view's features match those of the others at every depth (eq. 2 and 3), averaged over the others.
+
+    The published code counts a feature's centre at 0 with K scaled to the map: here 0.5 is added to the principal point. It divides by
+    a depth of at least 1e-3 and leaves what is behind a camera in, where ours counts as 0; such a point lands
+    in the image only if it is within a thousandth of the view's pixels of the plane through its camera, and the ray to pixel (0, 0) in it.
+    It also projects with the reference's K, which is that of the source wherever the network was trained.
+
+    Args:
+        features: (V, C, H, W)
+        c2w: (V, 4, 4)
+        K: (V, 3, 3) normalized.
+        depths: (D,) units of the poses.
+
+    Returns:
+        (V, D, H, W)
+    """
+    height, width = features.shape[-2:]
+    Ks = K * K.new_tensor([width, height, 1.0])[:, None]
+    Ks[:, :2, 2] += 0.5
+    to_world, dtype = c2w.double(), features.dtype
+    volumes = []
+    for i in range(len(features)):
+        others = [j for j in range(len(features)) if j != i]
+        transforms = torch.linalg.inv(to_world[others]) @ to_world[i]
+        volumes.append(
+            feature_sweep(
+                features[i].contiguous(), Ks[i], features[others], Ks[others], transforms.to(dtype), depths.to(features)
+            )
+        )
+    return torch.stack(volumes)
+
+
+def _head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    layers = nn.Conv2d(inputs, hidden, 3, padding=1), nn.GELU(), nn.Conv2d(hidden, outputs, 3, padding=1)
+    return nn.Sequential(*layers)
