@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparse3d.init.networks.adapter import Encoded
 from sparse3d.init.networks.mvsplat.cnn import Cnn
 from sparse3d.init.networks.mvsplat.transformer import Transformer
 from sparse3d.init.networks.mvsplat.unet import UNet
@@ -19,15 +18,6 @@ _CHANNELS = 128  # of the features
 _REFINED = 32  # of the refinement at full size
 _REDUCTION = 4  # pixels of the image in one of the features
 _RAW = 84  # channels of a pixel's Gaussian, see adapter.py: 2 + 3 + 4 + 3 * 25
-
-
-class Encoded(NamedTuple):
-    """What the encoder says of V views, at full size."""
-
-    distances: Tensor  # (V, H, W) along the ray, units of the poses
-    opacities: Tensor  # (V, H, W) in [0, 1]
-    raw: Tensor  # (V, H, W, 84) channels for `published_gaussians`
-    confidences: Tensor  # (V, H, W) largest probability of a depth plane, in blocks of 4 x 4 pixels
 
 
 class Features(nn.Module):
@@ -90,13 +80,13 @@ class DepthPredictor(nn.Module):
         wide = self.upsampler(torch.cat([features, alone], dim=1))
         refined = self.refine_unet(torch.cat([images, self.proj_feature(wide), coarse, sure], dim=1))
         change, density = self.to_disparity(refined).unbind(dim=1)
-        distances = 1 / (coarse[:, 0] + change).clamp(1 / far, 1 / near)
+        distances = 1 / (coarse[:, 0] + change).clamp(1 / far, 1 / near)  # from here on along the ray, as published
         raw = self.to_gaussians(torch.cat([refined, images, wide], dim=1))
-        return Encoded(distances, density.sigmoid(), raw.movedim(1, -1), sure[:, 0])
+        return Encoded(distances[..., None], density.sigmoid()[..., None], raw.movedim(1, -1), sure[:, 0])
 
 
 class Encoder(nn.Module):
-    """The whole encoder; without parameters' prefix `encoder.` it has the names of the published checkpoints."""
+    """The whole encoder. Its parameters have the names that the published checkpoints give them, but for the prefix `encoder.`"""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,13 +94,16 @@ class Encoder(nn.Module):
         self.depth_predictor = DepthPredictor()
 
     def forward(self, images: Tensor, c2w: Tensor, K: Tensor, near: float, far: float) -> Encoded:
-        """Depth, opacity and raw Gaussians of V views that see the same; trained with two views, 256 x 256 pixels, near 1 and far 100.
+        """Depth, opacity and raw Gaussians of V views that see the same; trained on two of 256 x 256 pixels, near 1, far 100.
 
         Args:
             images: (V, 3, H, W) sRGB in [0, 1], V at least 2, H and W multiples of 16.
             c2w: (V, 4, 4)
             K: (V, 3, 3) normalized: the first row divided by the width, the second by the height.
             near, far: Depth range in units of the poses.
+
+        Returns:
+            One Gaussian a pixel; confidences are the largest probability of a depth plane, in blocks of 4 x 4 pixels.
 
         Raises:
             ValueError: shapes that do not belong together, or a single view.

@@ -21,8 +21,10 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, perceptron: bool) -> None:
         super().__init__()
-        for name in ("q_proj", "k_proj", "v_proj", "merge"):
-            self.add_module(name, nn.Linear(channels, channels, bias=False))
+        self.q_proj = nn.Linear(channels, channels, bias=False)
+        self.k_proj = nn.Linear(channels, channels, bias=False)
+        self.v_proj = nn.Linear(channels, channels, bias=False)
+        self.merge = nn.Linear(channels, channels, bias=False)
         self.norm1 = nn.LayerNorm(channels)
         self.mlp: nn.Sequential | None = None
         if perceptron:
