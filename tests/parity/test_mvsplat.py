@@ -15,8 +15,8 @@ import torch
 from support.goldens import arrays, filled, largest, manifest, rms
 from torch import Tensor, nn
 
-from sparse3d.init.networks.adapter import Encoded, Published, published_gaussians
-from sparse3d.init.networks.mvsplat.encoder import Encoder
+from sparse3d.init.networks.adapter import Published, published_gaussians
+from sparse3d.init.networks.mvsplat.encoder import Encoded, Encoder
 
 NEAR, FAR = 1.0, 100.0
 LOOSE = (
@@ -58,7 +58,8 @@ class Run:
         c2w, K = (inputs[name][:views].to(device, dtype) for name in ("extrinsics_c2w", "intrinsics_normalised"))
         with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
             self.encoded = Encoded(*(part.cpu() for part in network(images, c2w, K, NEAR, FAR)))
-        self.published = published_gaussians(self.encoded, c2w.cpu(), K.cpu())
+        raw, distances, opacities, _ = self.encoded
+        self.published = published_gaussians(raw, distances[..., None], opacities[..., None], c2w.cpu(), K.cpu())
 
     def _hook(self, name: str):
         def seen(module: nn.Module, given: tuple, found: object) -> None:
@@ -101,8 +102,8 @@ class Run:
         made: Published = self.published
         return {
             **{name: value.cpu() for name, value in self.stages.items()},
-            "depth": self.encoded.distances[..., 0],
-            "opacities": self.encoded.opacities[..., 0],
+            "depth": self.encoded.distances,
+            "opacities": self.encoded.opacities,
             "raw_gaussians": self.encoded.raw.movedim(-1, 1),
             "means": maps(made.means),
             "covariances": maps(made.covariances),

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,15 +18,6 @@ from sparse3d.types import Gaussians
 SCALES_PX = (0.5, 15.0)  # least and largest, in `pixel_size`
 _OPACITY_MARGIN = 1e-6  # of 0 and 1, whose logits are infinite
 _EPS = 1e-8
-
-
-class Encoded(NamedTuple):
-    """What an encoder says of V views: S depths and the channels of a Gaussian head for each pixel."""
-
-    distances: Tensor  # (V, H, W, S) along the ray, units of the poses
-    opacities: Tensor  # (V, H, W, S) in [0, 1]
-    raw: Tensor  # (V, H, W, 9 + 3 (L + 1)^2), see `published_gaussians`
-    confidences: Tensor  # (V, H, W) in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -46,14 +36,21 @@ class Published:
 
 
 def published_gaussians(
-    encoded: Encoded, c2w: Tensor, K: Tensor, scales_px: tuple[float, float] = SCALES_PX
+    raw: Tensor,
+    distances: Tensor,
+    opacities: Tensor,
+    c2w: Tensor,
+    K: Tensor,
+    scales_px: tuple[float, float] = SCALES_PX,
 ) -> Published:
     """One Gaussian for each pixel and sample, from the channels of a Gaussian head.
 
     Channels: offset of the pixel (2), scale (3), quaternion xyzw (4), harmonics (3 (L + 1)^2, colour after colour).
 
     Args:
-        encoded: V views.
+        raw: (V, H, W, 9 + 3 (L + 1)^2)
+        distances: (V, H, W, S) along the ray, in units of the poses.
+        opacities: (V, H, W, S) in [0, 1].
         c2w: (V, 4, 4)
         K: (V, 3, 3) normalized: the first row divided by the width, the second by the height.
         scales_px: Least and largest standard deviation, in pixels at the Gaussian's distance, as `pixel_size` has them.
@@ -61,10 +58,9 @@ def published_gaussians(
     Raises:
         ValueError: shapes that do not belong together.
     """
-    raw, distances = encoded.raw, encoded.distances
     sizes = check_shapes(
-        raw=(raw, "V H W C"), distances=(distances, "V H W S"), opacities=(encoded.opacities, "V H W S"),
-        c2w=(c2w, "V 4 4"), K=(K, "V 3 3"),
+        raw=(raw, "V H W C"), distances=(distances, "V H W S"), opacities=(opacities, "V H W S"), c2w=(c2w, "V 4 4"),
+        K=(K, "V 3 3"),
     )  # fmt: skip
     height, width = sizes["H"], sizes["W"]
     offset, scale, quaternion, harmonics = raw.split([2, 3, 4, sizes["C"] - 9], dim=-1)
@@ -80,7 +76,7 @@ def published_gaussians(
 
     coefficients = harmonics.unflatten(-1, (3, -1)) * harmonics_mask((sizes["C"] - 9) // 3).to(raw)
     turned = turn_published(coefficients.flatten(1, 3), c2w[:, :3, :3]).reshape(coefficients.shape)[..., None, :, :]
-    return Published(means, axes @ axes.transpose(-1, -2), scales, quaternion, turned, encoded.opacities)
+    return Published(means, axes @ axes.transpose(-1, -2), scales, quaternion, turned, opacities)
 
 
 def unit_rays(offset_px: Tensor, K: Tensor) -> Tensor:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sparse3d.errors import UserError
-from sparse3d.init.networks.adapter import Encoded, published_gaussians, to_gaussians
+from sparse3d.init.networks.adapter import published_gaussians, to_gaussians
 from sparse3d.init.networks.crops import cropped, normalized_K
 from sparse3d.init.networks.prediction import Prediction
 from sparse3d.progress import StageReporter
 from sparse3d.types import Gaussians, View
 
-# images (2, 3, H, W), poses (2, 4, 4) in world units, normalized K (2, 3, 3), near and far in world units
-# -> what the network says, and world units in one of its units
-PairEncoder = Callable[[Tensor, Tensor, Tensor, float, float], tuple[Encoded, float]]
+
+class Answer(NamedTuple):
+    """What a network says of the two views of a pair, on the CPU: one Gaussian for each pixel, see `published_gaussians`."""
+
+    raw: Tensor  # (2, H, W, 9 + 3 (L + 1)^2)
+    distances: Tensor  # (2, H, W) along the ray, network units
+    opacities: Tensor  # (2, H, W) in [0, 1]
+    confidences: Tensor  # (2, H, W) in [0, 1]
+    unit: float  # world units in a unit of the network
+
+
+# asked with images (2, 3, H, W), poses (2, 4, 4) float64 in world units, normalized K (2, 3, 3), near and far in world units
+PairNetwork = Callable[[Tensor, Tensor, Tensor, float, float], Answer]
 
 
 def predict_pairs(
@@ -24,7 +35,7 @@ def predict_pairs(
     sources: Sequence[Sequence[int]],
     depth_ranges: Sequence[tuple[float, float]],
     size: tuple[int, int],
-    encode: PairEncoder,
+    ask: PairNetwork,
     progress: StageReporter,
 ) -> Prediction:
     """Gaussians of all views, each view's from the pair that it makes with its best source.
@@ -39,7 +50,7 @@ def predict_pairs(
             gets no Gaussians.
         depth_ranges: For each view its nearest and farthest depth, world units.
         size: Height and width that the network is fed with, multiples of 16.
-        encode: The network.
+        ask: The network.
         progress: Told each pair.
 
     Returns:
@@ -67,13 +78,11 @@ def predict_pairs(
     for number, pair in enumerate(pairs, start=1):
         near = min(depth_ranges[i][0] for i in pair)
         far = max(depth_ranges[i][1] for i in pair)
-        images, c2w, K = _stacked([fed[i] for i in pair])
-        encoded, unit = encode(images, c2w, K, near, far)
+        answer = ask(*_stacked([fed[i] for i in pair]), near, far)
         for place, i in enumerate(pair):
             if sources[i] and sources[i][0] in pair:
-                own = Encoded(*(part[place : place + 1].cpu() for part in encoded))
-                gaussians[i], depths[i] = _placed(own, fed[i], unit)
-                confidences[i] = own.confidences[0]
+                gaussians[i], depths[i] = _placed(answer, place, fed[i])
+                confidences[i] = answer.confidences[place]
         progress.step(number, len(pairs), " + ".join(views[i].name for i in pair))
     for i, view in enumerate(fed):
         if view.mask is not None:
@@ -91,19 +100,16 @@ def _stacked(views: Sequence[View]) -> tuple[Tensor, Tensor, Tensor]:
     return torch.stack([view.image for view in views]), torch.linalg.inv(c2w[0]) @ c2w, K
 
 
-def _placed(encoded: Encoded, view: View, unit: float) -> tuple[Gaussians, Tensor]:
+def _placed(answer: Answer, place: int, view: View) -> tuple[Gaussians, Tensor]:
     """One view's Gaussians in the world, those that its mask lets, and its depth (H, W) in world units."""
-    here = torch.eye(4, dtype=encoded.raw.dtype)[None]
-    published = published_gaussians(encoded, here, normalized_K(view).to(here)[None])
-    found = to_gaussians(published, here, view.c2w.to(here), unit)
-    samples = published.opacities.shape[-1]
-    if view.mask is not None:
-        counts = view.mask.reshape(-1).repeat_interleave(samples)
-        found = Gaussians(*(value[counts] for value in vars(found).values()))
-    depth = published.means[0, ..., 2] * unit  # (H, W, S)
-    return found, depth[..., 0] if samples == 1 else (depth * encoded.opacities[0]).sum(-1) / encoded.opacities[0].sum(
-        -1
+    here, of = torch.eye(4)[None], slice(place, place + 1)
+    published = published_gaussians(
+        answer.raw[of], answer.distances[of, ..., None], answer.opacities[of, ..., None], here, normalized_K(view)[None]
     )
+    found = to_gaussians(published, here, view.c2w, answer.unit)
+    if view.mask is not None:
+        found = Gaussians(*(value[view.mask.reshape(-1)] for value in vars(found).values()))
+    return found, published.means[0, ..., 0, 2] * answer.unit
 
 
 def _joined(parts: Sequence[Gaussians]) -> Gaussians:

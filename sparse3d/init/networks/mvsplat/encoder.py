@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparse3d.init.networks.adapter import Encoded
 from sparse3d.init.networks.mvsplat.cnn import Cnn
 from sparse3d.init.networks.mvsplat.transformer import Transformer
 from sparse3d.init.networks.mvsplat.unet import UNet
@@ -18,6 +19,15 @@ _CHANNELS = 128  # of the features
 _REFINED = 32  # of the refinement at full size
 _REDUCTION = 4  # pixels of the image in one of the features
 _RAW = 84  # channels of a pixel's Gaussian, see adapter.py: 2 + 3 + 4 + 3 * 25
+
+
+class Encoded(NamedTuple):
+    """What the encoder says of V views: one Gaussian for each pixel, as `published_gaussians` takes them."""
+
+    raw: Tensor  # (V, H, W, 84)
+    distances: Tensor  # (V, H, W) along the ray, units of the poses
+    opacities: Tensor  # (V, H, W) in [0, 1]
+    confidences: Tensor  # (V, H, W) largest probability of a depth plane, in blocks of 4 x 4 pixels
 
 
 class Features(nn.Module):
@@ -80,9 +90,10 @@ class DepthPredictor(nn.Module):
         wide = self.upsampler(torch.cat([features, alone], dim=1))
         refined = self.refine_unet(torch.cat([images, self.proj_feature(wide), coarse, sure], dim=1))
         change, density = self.to_disparity(refined).unbind(dim=1)
-        distances = 1 / (coarse[:, 0] + change).clamp(1 / far, 1 / near)  # from here on along the ray, as published
+        # the planes were of z; from here on the published code takes it for a distance along the ray, and so it was trained
+        distances = 1 / (coarse[:, 0] + change).clamp(1 / far, 1 / near)
         raw = self.to_gaussians(torch.cat([refined, images, wide], dim=1))
-        return Encoded(distances[..., None], density.sigmoid()[..., None], raw.movedim(1, -1), sure[:, 0])
+        return Encoded(raw.movedim(1, -1), distances, density.sigmoid(), sure[:, 0])
 
 
 class Encoder(nn.Module):
@@ -102,9 +113,6 @@ class Encoder(nn.Module):
             K: (V, 3, 3) normalized: the first row divided by the width, the second by the height.
             near, far: Depth range in units of the poses.
 
-        Returns:
-            One Gaussian a pixel; confidences are the largest probability of a depth plane, in blocks of 4 x 4 pixels.
-
         Raises:
             ValueError: shapes that do not belong together, or a single view.
         """
@@ -121,10 +129,10 @@ class Encoder(nn.Module):
 def cost_volume(features: Tensor, c2w: Tensor, K: Tensor, depths: Tensor) -> Tensor:
     """How well each view's features match those of the others at every depth (eq. 2 and 3), averaged over the others.
 
-    The published code counts a feature's centre at 0 with K scaled to the map: here 0.5 is added to the principal point. It divides by
-    a depth of at least 1e-3 and leaves what is behind a camera in, where ours counts as 0; such a point lands
-    in the image only if it is within a thousandth of the view's pixels of the plane through its camera, and the ray to pixel (0, 0) in it.
-    It also projects with the reference's K, which is that of the source wherever the network was trained.
+    The published code differs in three ways. It counts a feature's centre at 0 with K scaled to the map; adding 0.5 to the principal
+    point makes up for that. It divides by a depth of at least 1e-3 also behind a camera, where ours counts 0: it samples something
+    there only if depth times pixel is within a thousandth of the map, which no point of the stored results is. And it
+    projects with the reference's K, which is the source's too wherever it was trained and tested; photos may differ, so here it is the source's.
 
     Args:
         features: (V, C, H, W)
