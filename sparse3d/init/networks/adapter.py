@@ -117,9 +117,9 @@ def harmonics_mask(count: int) -> Tensor:
 def to_gaussians(published: Published, c2w: Tensor, frame: Tensor, unit: float = 1.0) -> Gaussians:
     """Published Gaussians as ours, in the world.
 
-    The harmonics are turned from the frame into the world exactly, so nothing depends on how the world is turned. The published
-    code's own turn, from camera to frame, is not exact (`turn_published`); it was trained with frames whose axes are about those of
-    its cameras. Give each view the frame of its own camera, and that turn is the identity.
+    The harmonics are turned from the frame into the world exactly. The published code's own turn, from camera to frame, is not exact
+    (`turn_published`), so its colours depend on how the frame lies to the cameras. Give each view the frame of its own camera: that turn
+    is then the identity, and nothing depends on how the world is turned. With the frame of the published run, pictures are the published ones.
 
     Args:
         published: V views.
