@@ -67,7 +67,7 @@ def predict(
         with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
             encoded = network(images.to(device), scaled.to(device), K.to(device), NEAR, FAR)
         raw, distances, opacities, confidences = (part.cpu() for part in encoded)
-        return Answer(raw, distances, opacities, confidences, unit)
+        return Answer(raw, distances[..., None], opacities[..., None], confidences, unit)
 
     prediction = predict_pairs(views, sources, depth_ranges, size, ask, progress)
     if reach <= FAR / NEAR:

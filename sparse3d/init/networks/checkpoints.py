@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from sparse3d.models.weights import check_manifest, load_state
 
 _PREFIX = "encoder."  # the published files hold a model whose one part with tensors is its encoder
+_NOTHING: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def with_weights(network: Network, path: Path, what: str) -> Network:
-    """The network with the weights of a file in it, ready to predict.
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a published encoder, named without `encoder.` in front.
 
     Args:
-        network: Changed in place.
         path: A checkpoint of PyTorch Lightning (the tensors are under `state_dict`), or a .safetensors file of the tensors
             alone; names with `encoder.` in front or without.
-        what: What messages call the weights.
 
     Raises:
-        UserError: the file is absent, damaged or holds code, or its tensors are not exactly those of the network.
+        UserError: the file is absent, damaged or holds code.
     """
     bare = path.suffix == ".safetensors" or path.is_dir()
     state = load_state(path, inside=None if bare else "state_dict")
-    state = {name.removeprefix(_PREFIX): value for name, value in state.items()}
-    check_manifest(state, network, what=what)
-    network.load_state_dict(state)
+    return {name.removeprefix(_PREFIX): value for name, value in state.items()}
+
+
+def filled(
+    network: Network, state: Mapping[str, Tensor], what: str, unread: Mapping[str, tuple[int, ...]] = _NOTHING
+) -> Network:
+    """The network with tensors in it, ready to predict.
+
+    Args:
+        network: Changed in place.
+        state: As `read_state` gives them.
+        what: What messages call the weights.
+        unread: Names and shapes of what files hold beyond what the network uses. A file may lack them.
+
+    Raises:
+        UserError: the tensors are not exactly those of the network.
+    """
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    check_manifest(state, {**shapes, **unread}, what=what, computed=unread)
+    network.load_state_dict({name: state[name] for name in shapes})
     return network.eval()
+
+
+def with_weights(network: Network, path: Path, what: str) -> Network:
+    """The network with the weights of a file in it, ready to predict: `filled` with `read_state`."""
+    return filled(network, read_state(path), what)

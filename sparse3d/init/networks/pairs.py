@@ -17,11 +17,11 @@ from sparse3d.types import Gaussians, View
 
 
 class Answer(NamedTuple):
-    """What a network says of the two views of a pair, on the CPU: one Gaussian for each pixel, see `published_gaussians`."""
+    """What a network says of the two views of a pair, on the CPU: S Gaussians for each pixel, see `published_gaussians`."""
 
     raw: Tensor  # (2, H, W, 9 + 3 (L + 1)^2)
-    distances: Tensor  # (2, H, W) along the ray, network units
-    opacities: Tensor  # (2, H, W) in [0, 1]
+    distances: Tensor  # (2, H, W, S) along the ray, network units
+    opacities: Tensor  # (2, H, W, S) in [0, 1]
     confidences: Tensor  # (2, H, W) in [0, 1]
     unit: float  # world units in a unit of the network
 
@@ -104,12 +104,14 @@ def _placed(answer: Answer, place: int, view: View) -> tuple[Gaussians, Tensor]:
     """One view's Gaussians in the world, those that its mask lets, and its depth (H, W) in world units."""
     here, of = torch.eye(4)[None], slice(place, place + 1)
     published = published_gaussians(
-        answer.raw[of], answer.distances[of, ..., None], answer.opacities[of, ..., None], here, normalized_K(view)[None]
+        answer.raw[of], answer.distances[of], answer.opacities[of], here, normalized_K(view)[None]
     )
     found = to_gaussians(published, here, view.c2w, answer.unit)
     if view.mask is not None:
-        found = Gaussians(*(value[view.mask.reshape(-1)] for value in vars(found).values()))
-    return found, published.means[0, ..., 0, 2] * answer.unit
+        kept = view.mask.reshape(-1).repeat_interleave(answer.distances.shape[-1])
+        found = Gaussians(*(value[kept] for value in vars(found).values()))
+    likeliest = answer.opacities[of].argmax(-1, keepdim=True)  # of several; their mean is a depth that nothing has
+    return found, published.means[..., 2].gather(-1, likeliest)[0, ..., 0] * answer.unit
 
 
 def _joined(parts: Sequence[Gaussians]) -> Gaussians:
