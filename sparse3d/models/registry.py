@@ -262,6 +262,29 @@ _MODELS = (
         licence_url="https://huggingface.co/facebook/map-anything-apache",
     ),
     Model(
+        name="pixelsplat",
+        purpose="Gaussians of posed photos: pixelSplat",
+        source=HubFile("dylanebert/pixelSplat", "re10k.ckpt"),
+        licence="MIT",
+        licence_url="https://github.com/dcharatan/pixelsplat/blob/main/LICENSE",
+        notes=(
+            "Trained on RealEstate10K. By its size the file is of the first release, which is 0.2 dB behind the paper's.",
+            "The authors have no hub repository: this is another account's copy. Their own files of both releases are in the "
+            + "folders that the README of github.com/dcharatan/pixelsplat links; download re10k.ckpt from one, then: "
+            + "sparse3d models import pixelsplat re10k.ckpt",
+        ),
+    ),
+    Model(
+        name="pixelsplat-acid",
+        purpose="as pixelsplat, of landscapes from the air",
+        source=HubFile("dylanebert/pixelSplat", "acid.ckpt"),
+        licence="MIT",
+        licence_url="https://github.com/dcharatan/pixelsplat/blob/main/LICENSE",
+        notes=(
+            "Trained on ACID, drone flights along coasts. Where it comes from: see sparse3d models show pixelsplat",
+        ),
+    ),
+    Model(
         name="mvsplat",
         purpose="Gaussians of posed photos: MVSplat",
         source=HubFile("dylanebert/mvsplat", "re10k.ckpt", revision=_MVSPLAT_REVISION),
