@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from sparse3d.init.networks.checkpoints import with_weights
 from sparse3d.init.networks.mvsplat.encoder import Encoder
-from sparse3d.init.networks.pairs import Answer, predict_pairs
+from sparse3d.init.networks.pairs import predict_pairs
 from sparse3d.init.networks.prediction import Prediction
+from sparse3d.init.networks.scale import FixedRange
 from sparse3d.progress import StageReporter
 from sparse3d.types import View
 
@@ -54,23 +51,5 @@ def predict(
         UserError: weights that do not fit, a single view, or a size that the network cannot take.
     """
     network = with_weights(Encoder(), weights, what="of MVSplat").to(device)
-
-    reach = 0.0  # largest ratio of a pair's farthest and nearest depth
-
-    def ask(images: Tensor, c2w: Tensor, K: Tensor, near: float, far: float) -> Answer:
-        nonlocal reach
-        reach = max(reach, far / near)
-        unit = near / NEAR
-        scaled = c2w.clone()
-        scaled[:, :3, 3] /= unit
-        # convolutions in TF32, CUDA's default, would be off by a thousandth
-        with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
-            encoded = network(images.to(device), scaled.to(device), K.to(device), NEAR, FAR)
-        raw, distances, opacities, confidences = (part.cpu() for part in encoded)
-        return Answer(raw, distances[..., None], opacities[..., None], confidences, unit)
-
-    prediction = predict_pairs(views, sources, depth_ranges, size, ask, progress)
-    if reach <= FAR / NEAR:
-        return prediction
-    note = f"the farthest depth is {reach:.0f} times the nearest; what is beyond {FAR / NEAR:.0f} times is placed there"
-    return replace(prediction, notes=(*prediction.notes, note))
+    ask = FixedRange(network, NEAR, FAR, device)
+    return ask.noted(predict_pairs(views, sources, depth_ranges, size, ask, progress))

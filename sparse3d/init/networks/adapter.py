@@ -71,10 +71,26 @@ def published_gaussians(
     low, high = scales_px
     pixels = (low + (high - low) * scale.sigmoid())[..., None, :]
     scales = pixels * distances[..., None] * pixel_size(K, height, width)[:, None, None, None, None]
+    return assembled(means, scales, quaternion, harmonics, opacities, c2w)
+
+
+def assembled(
+    means: Tensor, scales: Tensor, quaternion: Tensor, harmonics: Tensor, opacities: Tensor, c2w: Tensor
+) -> Published:
+    """Gaussians from a head's channels for their axes and colours, which are in the camera's frame.
+
+    Args:
+        means: (V, H, W, S, 3) in the frame of the poses.
+        scales: (V, H, W, S, 3)
+        quaternion: (V, H, W, 4) xyzw, of any length.
+        harmonics: (V, H, W, 3 (L + 1)^2) colour after colour, higher degrees not yet scaled down.
+        opacities: (V, H, W, S) in [0, 1].
+        c2w: (V, 4, 4)
+    """
     quaternion = (quaternion / (quaternion.norm(dim=-1, keepdim=True) + _EPS))[..., None, :]
     axes = c2w[:, None, None, None, :3, :3] @ _rotation_xyzw(quaternion) * scales[..., None, :]  # c2w R S
 
-    coefficients = harmonics.unflatten(-1, (3, -1)) * harmonics_mask((sizes["C"] - 9) // 3).to(raw)
+    coefficients = harmonics.unflatten(-1, (3, -1)) * harmonics_mask(harmonics.shape[-1] // 3).to(harmonics)
     turned = turn_published(coefficients.flatten(1, 3), c2w[:, :3, :3]).reshape(coefficients.shape)[..., None, :, :]
     return Published(means, axes @ axes.transpose(-1, -2), scales, quaternion, turned, opacities)
 

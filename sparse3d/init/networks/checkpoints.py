@@ -17,18 +17,19 @@ _NOTHING: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, *, optional: bool = False) -> dict[str, Tensor]:
     """The tensors of a published encoder, named without `encoder.` in front.
 
     Args:
         path: A checkpoint of PyTorch Lightning (the tensors are under `state_dict`), or a .safetensors file of the tensors
             alone; names with `encoder.` in front or without.
+        optional: A file without `state_dict` may have the tensors at the top.
 
     Raises:
         UserError: the file is absent, damaged or holds code.
     """
     bare = path.suffix == ".safetensors" or path.is_dir()
-    state = load_state(path, inside=None if bare else "state_dict")
+    state = load_state(path, inside=None if bare else "state_dict", optional=optional)
     return {name.removeprefix(_PREFIX): value for name, value in state.items()}
 
 

@@ -13,21 +13,21 @@ from sparse3d.errors import UserError
 from sparse3d.geometry import resize_mask
 from sparse3d.types import View
 
-_MULTIPLE = 16  # of the sides, pixels: the networks halve an image four times
+MULTIPLE = 16  # of the sides, pixels: the networks halve an image four times, a few of them five
 _SMALLEST = 32
 
 
-def check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int, multiple: int = MULTIPLE) -> None:
     """Holds the size of a network's input to what the networks can take.
 
     Raises:
-        UserError: a side is no multiple of 16 or below 32 pixels.
+        UserError: a side is no multiple of so many pixels, or below 32.
     """
-    if height % _MULTIPLE or width % _MULTIPLE or min(height, width) < _SMALLEST:
-        fitting = " x ".join(str(max(_SMALLEST, round(side / _MULTIPLE) * _MULTIPLE)) for side in (height, width))
+    if height % multiple or width % multiple or min(height, width) < _SMALLEST:
+        fitting = " x ".join(str(max(_SMALLEST, round(side / multiple) * multiple)) for side in (height, width))
         raise UserError(
-            f"the network's input size is {height} x {width} pixels (height x width), needed multiples of {_MULTIPLE} of at least "
-            f"{_SMALLEST}. Use {fitting}, or 256 x 256, the size of its training"
+            f"the network's input size is {height} x {width} pixels (height x width), needed multiples of {multiple} of at least "
+            f"{_SMALLEST}. Use {fitting}, or 256 x 256, which all of these networks can take"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparse3d.init.networks.mvsplat.cnn import Cnn
-from sparse3d.init.networks.mvsplat.transformer import Transformer
+from sparse3d.init.networks.mvsplat.transformer import Transformer, everyone
 from sparse3d.init.networks.mvsplat.unet import UNet
 from sparse3d.kernels.plane_sweep import feature_sweep
 from sparse3d.shapes import check_shapes
@@ -22,10 +23,10 @@ _RAW = 84  # channels of a pixel's Gaussian, see adapter.py: 2 + 3 + 4 + 3 * 25
 
 
 class Encoded(NamedTuple):
-    """What the encoder says of V views: one Gaussian for each pixel, as `published_gaussians` takes them."""
+    """What the encoder says of V views: one Gaussian for each pixel, as `published_gaussians` takes them. DepthSplat's says the same."""
 
-    raw: Tensor  # (V, H, W, 84)
-    distances: Tensor  # (V, H, W) along the ray, units of the poses
+    raw: Tensor  # (V, H, W, 84); DepthSplat (V, H, W, 36)
+    distances: Tensor  # (V, H, W) along the ray, units of the poses; DepthSplat: z
     opacities: Tensor  # (V, H, W) in [0, 1]
     confidences: Tensor  # (V, H, W) largest probability of a depth plane, in blocks of 4 x 4 pixels
 
@@ -126,7 +127,9 @@ class Encoder(nn.Module):
         return encoded
 
 
-def cost_volume(features: Tensor, c2w: Tensor, K: Tensor, depths: Tensor) -> Tensor:
+def cost_volume(
+    features: Tensor, c2w: Tensor, K: Tensor, depths: Tensor, pairs: Sequence[Sequence[int]] | None = None
+) -> Tensor:
     """How well each view's features match those of the others at every depth (eq. 2 and 3), averaged over the others.
 
     The published code differs in three ways. It counts a feature's centre at 0 with K scaled to the map; adding 0.5 to the principal
@@ -139,17 +142,16 @@ def cost_volume(features: Tensor, c2w: Tensor, K: Tensor, depths: Tensor) -> Ten
         c2w: (V, 4, 4)
         K: (V, 3, 3) normalized.
         depths: (D,) units of the poses.
+        pairs: For each view the views that it is matched with; None: all others.
 
     Returns:
         (V, D, H, W)
     """
-    height, width = features.shape[-2:]
-    Ks = K * K.new_tensor([width, height, 1.0])[:, None]
-    Ks[:, :2, 2] += 0.5
+    Ks = feature_Ks(K, features)
     to_world, dtype = c2w.double(), features.dtype
     volumes = []
-    for i in range(len(features)):
-        others = [j for j in range(len(features)) if j != i]
+    for i, chosen in enumerate(everyone(len(features)) if pairs is None else pairs):
+        others = list(chosen)
         transforms = torch.linalg.inv(to_world[others]) @ to_world[i]
         volumes.append(
             feature_sweep(
@@ -157,6 +159,14 @@ def cost_volume(features: Tensor, c2w: Tensor, K: Tensor, depths: Tensor) -> Ten
             )
         )
     return torch.stack(volumes)
+
+
+def feature_Ks(K: Tensor, features: Tensor) -> Tensor:
+    """Normalized intrinsics (V, 3, 3) in pixels of features (V, C, H, W), whose centres are at +0.5 as everywhere here."""
+    height, width = features.shape[-2:]
+    Ks = K * K.new_tensor([width, height, 1.0])[:, None]
+    Ks[:, :2, 2] += 0.5
+    return Ks
 
 
 def _head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -6,6 +6,7 @@ Windows are 2 x 2, each a quarter of the feature map, moved by half a window in 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -63,13 +64,12 @@ class Block(nn.Module):
         self.self_attn = Attention(channels, perceptron=False)
         self.cross_attn_ffn = Attention(channels, perceptron=True)
 
-    def forward(self, x: Tensor, shift: tuple[int, int], mask: Tensor | None) -> Tensor:
-        """(V, H, W, C) -> the same. The others are seen as they were before the block."""
-        count = len(x)
-        others = torch.stack([x[[j for j in range(count) if j != i]] for i in range(count)])
+    def forward(self, x: Tensor, pairs: Tensor, shift: tuple[int, int], mask: Tensor | None) -> Tensor:
+        """(V, H, W, C) and indices (V, M) of the views to look at -> (V, H, W, C). These are seen as they were before the block."""
+        others = x[pairs]
         y = self.self_attn(x, x[:, None], shift, mask)
         # as published: the mask repeats for each other view, while the keys of a window go token by token, its views side by side
-        tiled = None if mask is None else mask.tile(1, 1, count - 1)
+        tiled = None if mask is None else mask.tile(1, 1, pairs.shape[1])
         z: Tensor = self.cross_attn_ffn(y, others, shift, tiled)
         return z
 
@@ -81,11 +81,12 @@ class Transformer(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(Block(channels) for _ in range(blocks))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, pairs: Sequence[Sequence[int]] | None = None) -> Tensor:
         """Features of V views that know of each other.
 
         Args:
             features: (V, C, H, W), V at least 2, H and W multiples of 4.
+            pairs: For each view the views that it looks at, as many for each; None: all others.
 
         Returns:
             (V, C, H, W)
@@ -94,11 +95,17 @@ class Transformer(nn.Module):
         window = height // _SPLITS, width // _SPLITS
         code = position_code(*window, features.shape[1]).to(features)
         x = (features + code.tile(1, _SPLITS, _SPLITS)).permute(0, 2, 3, 1)
+        looked_at = torch.tensor(everyone(len(features)) if pairs is None else pairs, device=features.device)
         shift = window[0] // 2, window[1] // 2
         mask = shifted_mask(height, width, shift).to(features)
         for number, block in enumerate(self.layers):
-            x = block(x, shift, mask) if number % 2 else block(x, (0, 0), None)
+            x = block(x, looked_at, shift, mask) if number % 2 else block(x, looked_at, (0, 0), None)
         return x.permute(0, 3, 1, 2)
+
+
+def everyone(views: int) -> list[list[int]]:
+    """For each view all the others, in order."""
+    return [[other for other in range(views) if other != view] for view in range(views)]
 
 
 def position_code(height: int, width: int, channels: int) -> Tensor:
