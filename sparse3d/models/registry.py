@@ -140,6 +140,26 @@ def _xfeat_wheel(filename: str, size: int, sha256: str) -> WheelMember:
     )
 
 
+def _depthsplat(name: str, filename: str, purpose: str, *notes: str, commercial: bool = True) -> Model:
+    return Model(
+        name=f"depthsplat-{name}",
+        purpose=purpose,
+        source=HubFile("haofeixu/depthsplat", f"depthsplat-gs-{filename}.pth"),
+        licence="MIT" if commercial else "MIT, from CC BY-NC 4.0",
+        licence_url="https://github.com/cvg/depthsplat/blob/main/LICENSE",
+        commercial=commercial,
+        notes=(
+            f"Its sha256 begins with {filename[-8:]}; an older file of the hub with another ending gives wrong sizes.",
+            *notes,
+        ),
+    )
+
+
+_NON_COMMERCIAL_PRIOR = (
+    "Published under MIT, but its monocular part was trained on from weights of Depth Anything V2 that are CC BY-NC 4.0 "
+    "(Base and Large; the Small of depthsplat-small is Apache-2.0)."
+)
+
 _MODELS = (
     Model(
         name="aliked-n16",
@@ -327,6 +347,47 @@ _MODELS = (
         licence="BSD-3-Clause",
         licence_url="https://huggingface.co/timm/vgg16.tv_in1k",
         notes=("torchvision's own vgg16-397923af.pth serves as well: sparse3d models import vgg16 FILE",),
+    ),
+    _depthsplat("small-re10k", "small-re10k-256x256-view2-cfeab6b1", "Gaussians of 2 views: DepthSplat, 256 x 256"),
+    _depthsplat(
+        "base-re10k",
+        "base-re10k-256x256-view2-ca7b6795",
+        "as depthsplat-small-re10k, larger",
+        _NON_COMMERCIAL_PRIOR,
+        commercial=False,
+    ),
+    _depthsplat(
+        "large-re10k",
+        "large-re10k-256x256-view2-e0f0f27a",
+        "as depthsplat-small-re10k, largest",
+        _NON_COMMERCIAL_PRIOR,
+        commercial=False,
+    ),
+    _depthsplat(
+        "base-re10k-448",
+        "base-re10k-256x448-view2-fea94f65",
+        "Gaussians of 2 views: DepthSplat, 256 x 448",
+        _NON_COMMERCIAL_PRIOR,
+        commercial=False,
+    ),
+    _depthsplat(
+        "base-dl3dv-448",
+        "base-dl3dv-256x448-randview2-6-02c7b19d",
+        "Gaussians of 2 to 6 views: DepthSplat, 256 x 448",
+        _NON_COMMERCIAL_PRIOR,
+        commercial=False,
+    ),
+    _depthsplat(
+        "small-re10kdl3dv-768",
+        "small-re10kdl3dv-448x768-randview4-10-c08188db",
+        "Gaussians of 4 to 10 views: DepthSplat, 448 x 768",
+    ),
+    _depthsplat(
+        "base-re10kdl3dv-768",
+        "base-re10kdl3dv-448x768-randview2-6-f8ddd845",
+        "Gaussians of 2 to 6 views: DepthSplat, 448 x 768",
+        _NON_COMMERCIAL_PRIOR,
+        commercial=False,
     ),
 )
 
