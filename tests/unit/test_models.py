@@ -39,6 +39,11 @@ def test_every_entry_is_complete():
         "superpoint-lightglue",
         "vggt",
         "mapanything",
+        "depthsplat-base-re10k",
+        "depthsplat-large-re10k",
+        "depthsplat-base-re10k-448",
+        "depthsplat-base-dl3dv-448",
+        "depthsplat-base-re10kdl3dv-768",
     }
 
 
