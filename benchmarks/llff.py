@@ -113,7 +113,7 @@ def measure(
     loading = time.monotonic()
     training, test, truth = load(scene, count, size, config, perturb)
     began = time.monotonic()
-    start, _ = initialize(training, config.init, StageReporter("init"))
+    start = initialize(training, config.init, StageReporter("init")).gaussians
     initialized = time.monotonic()
     fit = optimize(
         start,

@@ -62,12 +62,22 @@ class PoseConfig:
 class InitConfig:
     """First Gaussians."""
 
-    method: Literal["auto", "sfm", "planesweep"] = "auto"  # auto: plane sweep and all SfM points
+    method: Literal["auto", "sfm", "planesweep", "mvsplat", "pixelsplat", "depthsplat"] = (
+        "auto"  # auto: plane sweep, and SfM points in its holes
+    )
+    weights: str = ""  # of a network: a name of `sparse3d models list`, a file, or owner/name/file on the hub
+    network_size: int | None = (
+        None  # shorter side of what a network is fed, the photos' shape kept; None: as it was trained
+    )
+    accept_license: bool = False  # of weights on the hub that are not in `sparse3d models list`
     max_size: int = 504  # longer side of the images that are swept, pixels
-    planes: int = 128  # depth planes, even in inverse depth
+    planes: int = 128  # depth planes at most, even in inverse depth
+    plane_step: float = (
+        1.0  # pixels that a point moves in another view from one plane to the next, where planes suffice
+    )
     sources: int = 4  # views each view is compared with
     window: int = 7  # side of the ZNCC window, odd, pixels
-    min_score: float = 0.5  # ZNCC below which a pixel that no other view confirms gives no Gaussian, in [-1, 1]
+    min_confidence: float = 0.5  # depths less likely than this to be right within 3 % are left out
     consistency: float = 0.03  # relative depth difference at which two views still agree
     stride: int = 2  # one Gaussian per stride x stride swept pixels
     max_gaussians: int = 250_000  # dense Gaussians at most; with more, the stride is raised
@@ -163,7 +173,9 @@ _RANGES: dict[str, _Range] = {
     "init.planes": _Range(3),  # the least that a parabola between planes needs
     "init.sources": _COUNT,
     "init.window": _Range(3, 11, odd=True),  # the compiled sweep's largest is 11
-    "init.min_score": _Range(-1, 1),
+    "init.min_confidence": _SHARE,
+    "init.plane_step": _POSITIVE,
+    "init.network_size": _Range(32),
     "init.consistency": _POSITIVE,
     "init.stride": _COUNT,
     "init.max_gaussians": _COUNT,

@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sparse3d import __version__
 from sparse3d.config import Config, as_dict
 from sparse3d.errors import UserError
 from sparse3d.init.initialize import initialize
+from sparse3d.init.pictures import depth_facts, depth_picture
 from sparse3d.io.cameras import camera_files
 from sparse3d.io.images import write_depth, write_image
 from sparse3d.io.intrinsics import parse_intrinsics
@@ -40,7 +42,7 @@ from sparse3d.report import write_report
 from sparse3d.types import Gaussians, Photo, PosedViews
 
 # Raised when a stage gives another result from the same inputs; older scenes then redo it and what follows.
-POSE, INIT, OPTIMIZE = ("01_pose", 2), ("02_init", 1), ("04_optimize", 3)
+POSE, INIT, OPTIMIZE = ("01_pose", 2), ("02_init", 2), ("04_optimize", 3)
 
 
 @dataclass(frozen=True)
@@ -275,14 +277,21 @@ def _init_stage(
         log.skipped(scene, INIT[0], progress, "first Gaussians from an earlier run")
         return
     with scene.write_stage(INIT[0], key) as (folder, facts):
-        gaussians, maps = initialize(training, config.init, progress)
-        write_gaussians(folder / "init.ply", gaussians)
+        found = initialize(training, config.init, progress, torch.Generator().manual_seed(config.seed))
+        progress.note(f"initializer: {found.method} ({found.why})")
+        for text in found.notes:
+            progress.warning(text)
+        write_gaussians(folder / "init.ply", found.gaussians)
+        np.save(folder / "origin.npy", found.start.origin.numpy())
         stems = file_names(names)
-        for depth_map in maps:
-            agreed = torch.where(depth_map.support > 0, depth_map.depth, 0.0)
-            write_depth(folder / "depth" / f"{stems[depth_map.view.name]}.png", agreed)
-        facts |= {"gaussians": len(gaussians), "warnings": log.taken()}
-    progress.done(f"{len(gaussians)} Gaussians")
+        for depth_map in found.maps:
+            stem = stems[depth_map.view.name]
+            write_depth(folder / "depth" / f"{stem}.png", depth_map.depth)
+            write_image(folder / "pictures" / f"{stem}.jpg", depth_picture(depth_map))
+        facts |= {"gaussians": len(found.gaussians), "initializer": found.method, "why": found.why}
+        facts["depth"] = {found_map.view.name: depth_facts(found_map) for found_map in found.maps}
+        facts["warnings"] = log.taken()
+    progress.done(f"{len(found.gaussians)} Gaussians")
 
 
 def _optimize_key(init_key: str, config: Config, refine: bool) -> str:

@@ -195,6 +195,28 @@ class Gaussians:
     def __len__(self) -> int:
         return self.means.shape[0]
 
+    def __getitem__(self, keep: Tensor) -> Gaussians:
+        """Those that an index or a mask keeps."""
+        return Gaussians(*(value[keep] for value in self.values()))
+
+    def values(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Means, quats, log scales, logit opacities and sh."""
+        return self.means, self.quats, self.log_scales, self.logit_opacities, self.sh
+
+    @staticmethod
+    def joined(parts: Sequence[Gaussians]) -> Gaussians:
+        """All of them in order, with the spherical harmonics of the highest degree among them; none for no parts."""
+        if not parts:
+            return Gaussians(
+                torch.zeros(0, 3), torch.zeros(0, 4), torch.zeros(0, 3), torch.zeros(0), torch.zeros(0, 1, 3)
+            )
+        most = max(part.sh.shape[1] for part in parts)
+        same = [torch.nn.functional.pad(part.sh, (0, 0, 0, most - part.sh.shape[1])) for part in parts]
+        means, quats, log_scales, opacities = zip(*(part.values()[:4] for part in parts), strict=True)
+        return Gaussians(
+            torch.cat(means), torch.cat(quats), torch.cat(log_scales), torch.cat(opacities), torch.cat(same)
+        )
+
     @property
     def scales(self) -> Tensor:
         """Standard deviations. (N, 3), world units"""

@@ -122,7 +122,7 @@ def photographed(cache: Path) -> tuple[Scene, Scene]:
     files = (cache / "fern3-initialized.ply", cache / "fern3-trained.ply")
     if not all(file.is_file() for file in files):
         cache.mkdir(parents=True, exist_ok=True)
-        start, _ = initialize(training, config.init, StageReporter("init"))
+        start = initialize(training, config.init, StageReporter("init")).gaussians
         generator = torch.Generator().manual_seed(config.seed)
         trained = optimize(
             start,

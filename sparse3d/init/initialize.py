@@ -3,60 +3,97 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 
 from sparse3d.config import InitConfig
 from sparse3d.errors import UserError
-from sparse3d.init.depthmaps import from_depth_maps
-from sparse3d.init.planesweep import DepthMap, estimate_depths
+from sparse3d.init.fusion import fused, settled
+from sparse3d.init.initialization import Initialization, Origin, Start
+from sparse3d.init.planesweep import estimate_depths
 from sparse3d.init.sfm import from_points
 from sparse3d.progress import StageReporter
-from sparse3d.types import Gaussians, PosedViews
+from sparse3d.types import PosedViews
 
 
 def initialize(
-    views: PosedViews, config: InitConfig, progress: StageReporter
-) -> tuple[Gaussians, tuple[DepthMap, ...]]:
+    views: PosedViews,
+    config: InitConfig,
+    progress: StageReporter,
+    generator: torch.Generator | None = None,
+) -> Initialization:
     """First Gaussians.
 
     Args:
         views: Posed views with their sparse points.
-        config: `method` chooses: sfm (a Gaussian on each sparse point), planesweep (dense depth), or auto: both.
+        config: `method` chooses: sfm (a Gaussian on each sparse point), planesweep (dense depth), auto (both), or a network.
         progress: Told each view.
+        generator: Randomness of networks that draw; seed 0 when left out.
 
     Returns:
-        Gaussians of SH degree 0, and the depth maps they came from (none for sfm).
+        The Gaussians, and the depth maps they came from (none for sfm).
 
     Raises:
         UserError: the method found nothing to start from.
     """
-    sparse = from_points(views.points)
+    if len(views.views) < 2:
+        raise UserError(
+            f"initialization needs at least 2 views, found {len(views.views)}. Add photos that overlap it by half or more; a scene from a "
+            "single photo is the job of `sparse3d hallucinate --single`, which this version does not have yet"
+        )
     if config.method == "sfm":
-        if len(sparse) == 0:
-            raise UserError(
-                "init.method=sfm needs sparse points, and there is none with a reprojection error below 4 px. Use init.method=planesweep"
-            )
-        return sparse, ()
+        return _sparse(views)
+    _check_apart(views)
+    if config.method in ("auto", "planesweep"):
+        return _swept(views, config, progress)
+    from sparse3d.init.learned import by_network
+
+    return by_network(views, config, generator or torch.Generator().manual_seed(0), progress)
+
+
+def _sparse(views: PosedViews) -> Initialization:
+    sparse = from_points(views.points)
+    if len(sparse) == 0:
+        raise UserError(
+            "init.method=sfm needs sparse points, and there is none with a reprojection error below 4 px. Use init.method=planesweep"
+        )
+    return Initialization(Start.of(sparse, Origin.SPARSE), (), "sfm", "asked for")
+
+
+def _swept(views: PosedViews, config: InitConfig, progress: StageReporter) -> Initialization:
+    """Plane sweep; for "auto" with the sparse points where the sweep has holes."""
     progress.start("plane sweep", total=len(views.views))
     maps = estimate_depths(views, config, progress)
-    dense = from_depth_maps(maps, config)
+    sparse = from_points(views.points)
+    if not any((found.depth > 0).any() for found in maps) and (config.method == "planesweep" or len(sparse) == 0):
+        raise UserError(
+            "the plane sweep found no depth that matches: the views may not overlap, or the given cameras may not belong to these "
+            "photos. Add photos that overlap by half or more"
+        )
+    dense = fused(maps, config.stride, config.consistency)
     if len(dense) > config.max_gaussians:
         stride = math.ceil(config.stride * math.sqrt(len(dense) / config.max_gaussians))
         progress.note(
             f"{len(dense)} Gaussians are more than init.max_gaussians = {config.max_gaussians}: stride {stride}"
         )
-        dense = from_depth_maps(maps, replace(config, stride=stride))
-    if len(dense) == 0 and (config.method == "planesweep" or len(sparse) == 0):
+        dense = fused(maps, stride, config.consistency)
+    if config.method == "planesweep":
+        return Initialization(dense, maps, "planesweep", "asked for")
+    why = "chosen: it needs no weights, and networks are used only when asked for"
+    missing = sparse[~settled(sparse.means, maps, config.consistency)]
+    return Initialization(Start.joined([dense, Start.of(missing, Origin.SPARSE)]), maps, "planesweep", why)
+
+
+def _check_apart(views: PosedViews) -> None:
+    """Depth comes from cameras that stand apart.
+
+    Raises:
+        UserError: all of them are at one place.
+    """
+    centres = torch.stack([view.c2w[:3, 3] for view in views.views]).double()
+    spread = float((centres - centres[0]).norm(dim=1).max())
+    if spread <= 1e-6 * max(1e-6, float(centres.norm(dim=1).max())):
         raise UserError(
-            "the plane sweep found no depth that matches: the views may not overlap, or the given cameras may not belong to these "
-            "photos. Add photos that overlap by half or more"
+            f"all {len(centres)} cameras stand at one place, and depth can only be seen from two. Take photos from different places, "
+            "not by turning on the spot; or check the poses that were given"
         )
-    return (dense if config.method == "planesweep" else _joined(dense, sparse)), maps
-
-
-def _joined(dense: Gaussians, sparse: Gaussians) -> Gaussians:
-    """Both sets, for the sparse points reach where the sweep has holes."""
-    names = ("means", "quats", "log_scales", "logit_opacities", "sh")
-    return Gaussians(*(torch.cat([getattr(dense, name), getattr(sparse, name)]) for name in names))

@@ -97,7 +97,7 @@ def test_every_number_has_a_range_that_holds_its_default():
         ("init.planes", ["2"], ["3"], "at least 3"),
         ("init.window", ["1", "8", "13"], ["3", "11"], "an odd number, at least 3 and at most 11"),
         ("init.stride", ["0"], ["1"], "at least 1"),
-        ("init.min_score", ["-1.01", "1.01"], ["-1", "1"], "at least -1 and at most 1"),
+        ("init.min_confidence", ["-0.1", "1.1"], ["0", "1"], "at least 0 and at most 1"),
         ("init.consistency", ["0"], ["1e-6"], "more than 0"),
         ("optimize.steps", ["0"], ["1"], "at least 1"),
         ("optimize.sh_degree", ["-1", "4"], ["0", "3"], "at least 0 and at most 3"),

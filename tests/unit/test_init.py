@@ -10,11 +10,14 @@ from support.synthetic import textured_plane
 from sparse3d.config import InitConfig
 from sparse3d.errors import UserError
 from sparse3d.geometry import project
-from sparse3d.init.costs import sweep_depths, winner
-from sparse3d.init.depthmaps import from_depth_maps
+from sparse3d.init.depth_map import DepthMap
+from sparse3d.init.fusion import fused
+from sparse3d.init.initialization import Origin
 from sparse3d.init.initialize import initialize
+from sparse3d.init.matching import winner
 from sparse3d.init.neighbours import choose_sources, depth_range
-from sparse3d.init.planesweep import DepthMap, estimate_depths
+from sparse3d.init.planes import sweep_depths
+from sparse3d.init.planesweep import estimate_depths
 from sparse3d.init.sfm import from_points, neighbour_distance
 from sparse3d.kernels.reference import sh_to_rgb
 from sparse3d.kernels.sweep import semi_global
@@ -65,11 +68,11 @@ def test_depth_of_a_slanted_plane():
 def test_gaussians_lie_on_the_plane_once():
     posed, _ = textured_plane()
     maps = estimate_depths(posed, CONFIG, StageReporter("init"))
-    gaussians = from_depth_maps(maps, CONFIG)
+    start = fused(maps, CONFIG.stride, CONFIG.consistency)
+    gaussians = start.gaussians[start.origin == Origin.MATCHED]
     blocks = sum(depth_map.depth.numel() for depth_map in maps) / CONFIG.stride**2
     assert 0.3 * blocks < len(gaussians) < 0.75 * blocks  # three views of one surface: what two agree on is taken once
-    sure = gaussians.opacities > 0.5
-    z = gaussians.means[sure]
+    z = gaussians.means[gaussians.opacities > 0.5]
     height = z[:, 2] - (4.0 + 0.4 * z[:, 0])  # support/synthetic.py: the plane z = 4 + 0.4 x
     assert height.abs().median() < 0.03
     assert gaussians.sh.shape == (len(gaussians), 1, 3)
@@ -82,16 +85,16 @@ def test_a_gaussian_stands_where_its_colour_is_from(stride):
     image = torch.stack([u / 70, v / 50, torch.zeros(50, 70)])
     c2w = torch.tensor([[0.0, 0, 1, 0.5], [0, 1, 0, -0.2], [-1, 0, 0, 0.3], [0, 0, 0, 1]])
     view = View("a", image, torch.tensor([[60.0, 0, 33], [0, 55.0, 26], [0, 0, 1]]), c2w)
-    depth = 3 + 0.01 * u
-    depth_map = DepthMap(view, depth, torch.ones(50, 70), torch.ones(50, 70, dtype=torch.int32))
-    gaussians = from_depth_maps([depth_map], replace(CONFIG, stride=stride))
+    depth = 1 / (0.33 - 0.001 * u)  # a plane
+    one = torch.ones(50, 70)
+    depth_map = DepthMap(view, depth, one, one.long(), torch.zeros(50, 70, dtype=torch.bool), 10.0)
+    gaussians = fused([depth_map], stride, CONFIG.consistency).gaussians
     pixels, z = project(gaussians.means, view.cameras.w2c[0], view.K)
     named = sh_to_rgb(0, gaussians.means, gaussians.sh)[:, :2] * torch.tensor([70.0, 50.0])
     whole = (pixels + stride / 2 < torch.tensor([70.01, 50.01])).all(1)  # the last blocks may reach over the border
     assert whole.sum() == (70 // stride) * (50 // stride)
     torch.testing.assert_close(pixels[whole], named[whole], rtol=0, atol=1e-3)  # pixels; half a pixel if off centre
-    sampled_at = pixels[:, 0] + (0.5 if stride % 2 == 0 else 0.0)  # there is no pixel in the middle of an even block
-    torch.testing.assert_close(z, 3 + 0.01 * sampled_at)
+    torch.testing.assert_close(z, 1 / (0.33 - 0.001 * pixels[:, 0]))
 
 
 def test_sources_are_near_views_and_a_lone_view_is_warned_of():
@@ -137,10 +140,11 @@ def test_nothing_to_start_from_is_said():
 def test_too_many_gaussians_raise_the_stride():
     posed, _ = textured_plane()
     config = replace(CONFIG, method="planesweep")
-    many, _ = initialize(posed, config, StageReporter("init"))
+    many = initialize(posed, config, StageReporter("init")).gaussians
     events: list[Event] = []
     limit = len(many) // 2
-    few, _ = initialize(posed, replace(config, max_gaussians=limit), StageReporter("init", events.append))
+    limited = replace(config, max_gaussians=limit)
+    few = initialize(posed, limited, StageReporter("init", events.append)).gaussians
     assert 0 < len(few) <= 1.1 * limit  # blocks at the border are not all full
     assert few.log_scales.mean() > many.log_scales.mean()  # wider apart, so wider
     assert any("init.max_gaussians" in event.message for event in events)

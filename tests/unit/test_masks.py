@@ -21,7 +21,7 @@ from sparse3d.pose.triangulate import triangulate
 from sparse3d.progress import StageReporter
 from sparse3d.types import Photo, PosedViews
 
-SWEEP = InitConfig(max_size=96, planes=48, sources=2, near=2.0, far=8.0)
+SWEEP = InitConfig(max_size=96, planes=48, sources=2, near=2.0, far=8.0, min_confidence=0.0)
 
 
 def photos_of(posed: PosedViews, masks: list[Tensor | None]) -> list[Photo]:

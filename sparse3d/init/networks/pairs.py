@@ -100,7 +100,9 @@ def predict_pairs(
             confidences[i] *= view.mask
     alone = [view.name for i, view in enumerate(views) if not sources[i]]
     notes = (f"no other view looks the same way as {', '.join(alone)}: no Gaussians from there",) if alone else ()
-    return Prediction(_joined([gaussians[i] for i in sorted(gaussians)]), tuple(fed), depths, confidences, notes)
+    return Prediction(
+        Gaussians.joined([gaussians[i] for i in sorted(gaussians)]), tuple(fed), depths, confidences, notes
+    )
 
 
 def _stacked(views: Sequence[View]) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,12 +118,6 @@ def _placed(answer: Answer, place: int, view: View, publish: Publisher) -> tuple
     published = publish(answer.raw[of], answer.distances[of], answer.opacities[of], here, normalized_K(view)[None])
     found = to_gaussians(published, here, view.c2w, answer.unit)
     if view.mask is not None:
-        kept = view.mask.reshape(-1).repeat_interleave(answer.distances.shape[-1])
-        found = Gaussians(*(value[kept] for value in vars(found).values()))
+        found = found[view.mask.reshape(-1).repeat_interleave(answer.distances.shape[-1])]
     likeliest = answer.opacities[of].argmax(-1, keepdim=True)  # of several; their mean is a depth that nothing has
     return found, published.means[..., 2].gather(-1, likeliest)[0, ..., 0] * answer.unit
-
-
-def _joined(parts: Sequence[Gaussians]) -> Gaussians:
-    names = ("means", "quats", "log_scales", "logit_opacities", "sh")
-    return Gaussians(*(torch.cat([getattr(part, name) for part in parts]) for name in names))

@@ -1,0 +1,139 @@
+"""Depth maps against the truth, and what their Gaussians look like before any optimization.
+
+    python benchmarks/depth.py room fern fountain fox apartment_walk redkitchen kitchen --views 3 6
+
+Cameras are a set's own, sparse points triangulated from the training views alone, as in llff.py; pictures are 504 px wide or
+high. Truth are the points of the full model that a view sees; `room`, the photos of examples/, has exact depth at every pixel.
+
+*sweep* is the cheapest depth at every pixel, *smoothed* the one after semi-global matching, *kept* what remains of that with the
+default settings. A pixel without depth is never right. *two views* counts points that two of the training views see, and *complete*
+is the share of the pixels which two of them see that have a depth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import json
+
+import torch
+import torch.nn.functional as F
+from harness.depth_truth import Truth, from_depths, from_points, scores
+from llff import DATA, FULL_SIZE, ROOT, load
+from torch import Tensor
+
+from sparse3d.config import Config, load_config
+from sparse3d.geometry import fitted_size
+from sparse3d.init import matching
+from sparse3d.init.depth_map import DepthMap
+from sparse3d.init.initialize import initialize
+from sparse3d.init.planesweep import estimate_depths
+from sparse3d.io.photos import find_photos, load_photos
+from sparse3d.metrics.protocol import evaluate_views, mean_scores
+from sparse3d.optimize.loop import look_of
+from sparse3d.pose.known import load_known
+from sparse3d.pose.triangulate import triangulate
+from sparse3d.progress import StageReporter
+from sparse3d.render import drawer
+from sparse3d.types import Gaussians, PosedViews, View
+
+SIZE = 504
+ROOM = {3: (3, 4, 5), 6: (2, 3, 4, 5, 6, 7)}  # photos of examples/, of which the others are for tests
+
+
+def room(count: int, config: Config) -> tuple[PosedViews, tuple[View, ...], list[Truth]]:
+    """Training and test views of the example photos, with exact depth."""
+    truth = ROOT / "examples" / "ground_truth"
+    photos = load_photos(find_photos([ROOT / "examples" / "photos"]), FULL_SIZE, warn=print)
+    posed = load_known(truth / "transforms.json", photos, warn=print)
+    names = [posed.names[k - 1] for k in ROOM[count]]
+    points = triangulate(posed.only(names), config.pose, config.seed)
+    small = [view.resized(*fitted_size(view.height, view.width, SIZE)) for view in posed.views]
+    training = PosedViews(tuple(view for view in small if view.name in names), points)
+    depths = [_exact(truth, view) for view in training.views]
+    return training, tuple(view for view in small if view.name not in names), from_depths(training.views, depths)
+
+
+def _exact(folder: Path, view: View) -> Tensor:
+    """Depth of a view, from pictures of half its size."""
+    import cv2
+
+    units = json.loads((folder / "transforms.json").read_text())["frames"][0]["depth_unit_scale_factor"]
+    steps = cv2.imread(str(folder / f"{Path(view.name).stem}_depth.png"), cv2.IMREAD_UNCHANGED)
+    depth = units * torch.from_numpy(steps.astype("float32"))
+    return F.interpolate(depth[None, None], (view.height, view.width), mode="nearest")[0, 0]
+
+
+def real(name: str, count: int, config: Config) -> tuple[PosedViews, tuple[View, ...], list[Truth]]:
+    """Training and test views of a photo set, with the points of its full model."""
+    training, test, _ = load(DATA / name, count, SIZE, config)
+    photos = load_photos(find_photos([DATA / name / "images"]), SIZE, warn=print)
+    points = load_known(DATA / name / "sparse" / "0", photos, warn=print).points
+    return training, test.views, from_points(training.views, points)
+
+
+def unsmoothed(costs: Tensor, *_: object) -> Tensor:
+    """Stands in for semi-global matching."""
+    return costs
+
+
+def everywhere(views: PosedViews, config: Config) -> Sequence[DepthMap]:
+    """Depth maps with the depth that the sweep chose at every pixel."""
+    return estimate_depths(views, replace(config.init, min_confidence=0.0), StageReporter("init"))
+
+
+def psnr(gaussians: Gaussians, training: PosedViews, test: tuple[View, ...], config: Config) -> float:
+    """Mean over the test views of what the Gaussians look like as they are."""
+    look = look_of(training.views, config.optimize)
+    return mean_scores(evaluate_views(drawer(gaussians, look, config.renderer), test))["psnr"]
+
+
+def main() -> None:
+    """Prints two Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenes", nargs="+", help=f"room, or names below {DATA}")
+    parser.add_argument("--views", type=int, nargs="+", default=[3])
+    parser.add_argument("--preset", default="balanced")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=C")
+    arguments = parser.parse_args()
+    config = load_config(arguments.preset, arguments.settings)
+    pictures = []
+    header = False
+    for name in arguments.scenes:
+        for count in arguments.views:
+            training, test, truths = room(count, config) if name == "room" else real(name, count, config)
+            with patch.object(matching.plane_sweep, "semi_global", unsmoothed):
+                swept = everywhere(training, config)
+            began = time.monotonic()
+            found = initialize(training, config.init, StageReporter("init"))
+            seconds = time.monotonic() - began
+            rows = {"sweep": swept, "smoothed": everywhere(training, config), "kept": found.maps}
+            for row, maps in rows.items():
+                measured = scores(maps, truths)
+                if not header:
+                    print(f"| scene | views | depth | {' | '.join(measured)} |\n" + "|---" * (3 + len(measured)) + "|")
+                    header = True
+                cells = (
+                    f"{value:.2f}" if key.startswith("median") else f"{value:.1f}" for key, value in measured.items()
+                )
+                print(f"| {name} | {count} | {row} | {' | '.join(cells)} |", flush=True)
+            starts = [found.gaussians]
+            if len(training.points):
+                sparse = replace(config.init, method="sfm")
+                starts.append(initialize(training, sparse, StageReporter("init")).gaussians)
+            images = [f"{psnr(start, training, test, config):.2f}" for start in starts] + ["–"] * (2 - len(starts))
+            pictures.append(f"| {name} | {count} | {' | '.join(images)} | {len(found.gaussians):,} | {seconds:.1f} |")
+    print("\n| scene | views | PSNR | PSNR of sparse points | Gaussians | seconds |\n" + "|---" * 6 + "|")
+    print("\n".join(pictures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Gaussians where no depth was found but colour exists: sky, plain walls, what only one view sees."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparse3d.init.depth_map import DepthMap, world_points
+from sparse3d.init.sfm import sh_from_rgb
+from sparse3d.init.surfels import block_colors
+from sparse3d.types import Gaussians
+
+_SIGMA = 0.6  # standard deviation, in distances to the next Gaussian
+_OPACITY = 0.5
+
+
+def guesses(found: DepthMap, stride: int) -> Gaussians:
+    """Round Gaussians in the holes of a depth map, at the depth that `completed` gives them.
+
+    Args:
+        found: A view's depth map.
+        stride: One for each block of stride x stride pixels of which more than half have no depth.
+
+    Returns:
+        Gaussians of SH degree 0 and opacity 0.5; none where the view's mask is False.
+    """
+    view = found.view
+    mask = torch.ones_like(found.depth) if view.mask is None else view.mask.float()
+    chosen = _blocks((found.depth == 0) * mask, stride) > 0.5
+    depth = 1 / _blocks(1 / completed(found), stride)
+    points = world_points(view, depth, stride)[chosen]
+    size = _SIGMA * stride * depth[chosen] / view.K[0, 0]
+    quats = torch.zeros(len(points), 4)
+    quats[:, 0] = 1.0
+    return Gaussians(
+        points,
+        quats,
+        size.log()[:, None].expand(-1, 3).contiguous(),
+        torch.full((len(points),), _OPACITY).logit(),
+        sh_from_rgb(block_colors(view.image, stride)[chosen]),
+    )
+
+
+def completed(found: DepthMap) -> Tensor:
+    """Depth at every pixel: the known one where there is one, elsewhere that of what lies around, the smoother the farther off.
+
+    Inverse depth by push and pull over a pyramid (Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.4).
+
+    Args:
+        found: A view's depth map.
+
+    Returns:
+        (H, W) world units; the far end everywhere in a view without any depth.
+    """
+    known = (found.depth > 0).float()
+    if not known.any():
+        return torch.full_like(found.depth, found.far)
+    inverse = torch.where(found.depth > 0, 1 / found.depth.clamp(min=1e-12), 0.0)
+    return 1 / _pulled(inverse, known).clamp(min=1 / found.far)
+
+
+def _pulled(values: Tensor, weights: Tensor) -> Tensor:
+    """Values (H, W) with those of weight 0 taken from coarser levels."""
+    if min(values.shape) <= 2:
+        mean = (values * weights).sum() / weights.sum().clamp(min=1e-12)
+        return weights * values + (1 - weights) * mean
+    summed = _blocks(weights, 2)
+    coarse = _pulled(_blocks(values * weights, 2) / summed.clamp(min=1e-12), summed)
+    return weights * values + (1 - weights) * F.interpolate(coarse[None, None], values.shape, mode="bilinear")[0, 0]
+
+
+def _blocks(values: Tensor, stride: int) -> Tensor:
+    """Mean of each block, those at the border of what there is. (H, W) -> (rows, columns)"""
+    return F.avg_pool2d(values[None, None], stride, ceil_mode=True, count_include_pad=False)[0, 0]
