@@ -32,7 +32,7 @@ from torch import Tensor
 
 from sparse3d.config import Config, load_config
 from sparse3d.geometry import fitted_size
-from sparse3d.init import matching
+from sparse3d.init import matching, planesweep
 from sparse3d.init.depth_map import DepthMap
 from sparse3d.init.initialize import initialize
 from sparse3d.init.planesweep import estimate_depths
@@ -87,7 +87,8 @@ def unsmoothed(costs: Tensor, *_: object) -> Tensor:
 
 def everywhere(views: PosedViews, config: Config) -> Sequence[DepthMap]:
     """Depth maps with the depth that the sweep chose at every pixel."""
-    return estimate_depths(views, replace(config.init, min_confidence=0.0), StageReporter("init"))
+    with patch.object(planesweep, "without_specks", lambda depth: depth):
+        return estimate_depths(views, replace(config.init, min_confidence=0.0), StageReporter("init"))
 
 
 def psnr(gaussians: Gaussians, training: PosedViews, test: tuple[View, ...], config: Config) -> float:

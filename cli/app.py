@@ -12,6 +12,7 @@ from sparse3d import __version__
 from sparse3d.cli.console import error
 from sparse3d.cli.doctor import doctor
 from sparse3d.cli.evaluate import evaluate
+from sparse3d.cli.init import init
 from sparse3d.cli.models import app as models
 from sparse3d.cli.pose import pose
 from sparse3d.cli.recon import recon
@@ -60,6 +61,7 @@ def _root(
 
 app.command()(recon)
 app.command()(pose)
+app.command()(init)
 app.command()(view)
 app.command()(render)
 app.command(name="eval")(evaluate)

@@ -12,6 +12,7 @@ from sparse3d.cli.options import Json, Renderer
 from sparse3d.cli.progress import reporter
 from sparse3d.cli.settings import (
     Frames,
+    Initializer,
     Inputs,
     Intrinsics,
     Matchers,
@@ -24,6 +25,7 @@ from sparse3d.cli.settings import (
     Seed,
     Settings,
     Strict,
+    Weights,
     assignments,
 )
 
@@ -36,6 +38,8 @@ def recon(
     refine: Refine = False,
     intrinsics: Intrinsics = None,
     matchers: Matchers = None,
+    initializer: Initializer = None,
+    weights: Weights = None,
     max_size: MaxSize = None,
     frames: Frames = None,
     holdout: Annotated[int, typer.Option(min=0, help="Keep every Nth photo aside and measure on it. 0: none.")] = 0,
@@ -54,7 +58,15 @@ def recon(
     from sparse3d.pipeline import recon as run
 
     chosen = assignments(
-        settings, intrinsics=intrinsics, matchers=matchers, refine=refine, max_size=max_size, frames=frames, seed=seed
+        settings,
+        intrinsics=intrinsics,
+        matchers=matchers,
+        refine=refine,
+        max_size=max_size,
+        frames=frames,
+        seed=seed,
+        initializer=initializer,
+        weights=weights,
     )
     if renderer != "auto":
         chosen.append(f"renderer={renderer}")

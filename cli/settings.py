@@ -44,6 +44,24 @@ MaxSize = Annotated[
     int | None, typer.Option(min=64, help="Longer side of the working images, pixels.", show_default=False)
 ]
 Frames = Annotated[int | None, typer.Option(min=2, help="Frames to take from a video.", show_default=False)]
+Initializer = Annotated[
+    str | None,
+    typer.Option(
+        "--init",
+        metavar="METHOD",
+        help="How first Gaussians are made: auto (plane sweep, and sparse points in its holes), planesweep, sfm, mvsplat, pixelsplat, "
+        "depthsplat.",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Weights of a network of --init: a name of `sparse3d models list`, a file, or owner/name/file on the hub.",
+        show_default=False,
+    ),
+]
 Strict = Annotated[bool, typer.Option(help="Stop at an unreadable photo or a missing camera.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of all randomness.", show_default=False)]
 Settings = Annotated[
@@ -62,6 +80,8 @@ def assignments(
     max_size: int | None,
     frames: int | None,
     seed: int | None,
+    initializer: str | None = None,
+    weights: str | None = None,
 ) -> list[str]:
     """The options as assignments for `load_config`, those of --set first so that a named option beats them."""
     named = {"photos.max_size": max_size, "photos.frames": frames, "seed": seed, "pose.matchers": matchers}
@@ -70,4 +90,10 @@ def assignments(
         found.append(f"photos.intrinsics={dumps(intrinsics)}")  # in quotes, or YAML would read a number or a list
     if refine:
         found.append("pose.refine_given=true")
-    return found
+    return found + init_assignments(initializer, weights)
+
+
+def init_assignments(initializer: str | None, weights: str | None) -> list[str]:
+    """Those of --init and --weights."""
+    named = {"init.method": initializer, "init.weights": weights}
+    return [f"{name}={dumps(value)}" for name, value in named.items() if value is not None]

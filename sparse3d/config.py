@@ -250,7 +250,11 @@ def load_config(preset: str = "balanced", assignments: Sequence[str] = ()) -> Co
         raise UserError(
             f"unknown preset {preset!r}{did_you_mean(preset, names)}; choose one of: {', '.join(names)}, or a .yaml file"
         )
-    config = update(Config(), _parse(text, source), source)
+    return with_assignments(update(Config(), _parse(text, source), source), assignments)
+
+
+def with_assignments(config: Config, assignments: Sequence[str]) -> Config:
+    """Settings with some of them replaced, each as `section.name=value`; errors as of `load_config`."""
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
         if not separator:

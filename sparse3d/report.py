@@ -6,7 +6,7 @@ import base64
 import html
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +14,14 @@ from torch import Tensor
 
 from sparse3d.geometry import fitted_size, resize_mask
 from sparse3d.io._atomic import replacing
-from sparse3d.io.images import jpeg_bytes, write_image
+from sparse3d.io.images import jpeg_bytes, read_image, write_image
 from sparse3d.io.scene import SceneFolder
 from sparse3d.metrics.image import psnr
 from sparse3d.metrics.protocol import ALIGNED, beside
 from sparse3d.render import Draw
-from sparse3d.types import PosedViews, View
+from sparse3d.types import PosedViews
+
+Item = TypeVar("Item")
 
 _SHOWN = 8  # views in the report
 _SIZE = 420  # their longer side, pixels
@@ -65,6 +67,7 @@ def write_report(scene: SceneFolder, posed: PosedViews, gaussian_count: int, dra
 <h2>Renders, photos to their right</h2>{"".join(figures)}
 <h2>Cameras from above</h2>{_camera_plot(posed)}
 {_pose_table(scene)}
+{_depth_section(scene)}
 <h2>Time</h2><table>{stages}</table></html>
 """
     with replacing(scene.path / "report.html") as temporary:
@@ -91,6 +94,27 @@ def _pose_table(scene: SceneFolder) -> str:
     )
 
 
+def _depth_section(scene: SceneFolder) -> str:
+    """Photo, depth and confidence of some views; nothing where no depth was looked for."""
+    files = sorted((scene.stage_path("02_init") / "pictures").glob("*.jpg"))
+    if not files:
+        return ""
+    facts = scene.facts("02_init")
+    figures = "".join(
+        f"<figure>{_picture(_small(read_image(file).image))}<figcaption>{html.escape(file.stem)}</figcaption></figure>"
+        for file in _spread(files, _SHOWN)
+    )
+    return (
+        f"<h2>Depth</h2><p>First Gaussians by {html.escape(facts['initializer'])} ({html.escape(facts['why'])}). Photo, depth (red is near, "
+        f"black unknown) and confidence.</p>{figures}"
+    )
+
+
+def _small(image: Tensor) -> Tensor:
+    height, width = fitted_size(image.shape[1], image.shape[2], 2 * _SIZE)
+    return F.interpolate(image[None], (height, width), mode="area")[0]
+
+
 def _measured(scores: dict[str, float]) -> str:
     """Scores as text, those of aligned cameras after the others."""
     listed = lambda items: ", ".join(f"{name.removesuffix(ALIGNED).upper()} {value:.3f}" for name, value in items)
@@ -103,10 +127,10 @@ def _warnings(manifest: dict[str, Any]) -> list[str]:
     return [warning for stage in manifest["stages"].values() for warning in stage["warnings"]]
 
 
-def _spread(views: Sequence[View], count: int) -> list[View]:
-    """At most so many views, evenly spread over all."""
-    chosen = torch.linspace(0, len(views) - 1, min(count, len(views))).round().long().tolist()
-    return [views[i] for i in chosen]
+def _spread(items: Sequence[Item], count: int) -> list[Item]:
+    """At most so many, evenly spread over all."""
+    chosen = torch.linspace(0, len(items) - 1, min(count, len(items))).round().long().tolist()
+    return [items[i] for i in chosen]
 
 
 def _picture(image: Tensor) -> str:

@@ -13,6 +13,7 @@ from sparse3d.init.guesses import guesses
 from sparse3d.init.initialization import Origin, Start
 from sparse3d.init.sfm import sh_from_rgb
 from sparse3d.init.surfels import Surfels, surfels
+from sparse3d.init.visibility import looked_through
 from sparse3d.types import Gaussians
 
 _SIGMA = 0.6  # standard deviation along the surface, in distances to the next Gaussian
@@ -41,27 +42,8 @@ def fused(maps: Sequence[DepthMap], stride: int, tolerance: float) -> Start:
         seen = _averaged(seen, found, others, tolerance)
         origin = torch.where(seen.filled, int(Origin.FILLED), int(Origin.MATCHED)).to(torch.uint8)
         parts.append(Start(_gaussians(seen), origin))
-        guessed = guesses(found, 2 * stride)
-        parts.append(Start.of(guessed[~looked_through(guessed.means, others, tolerance)], Origin.GUESSED))
+        parts.append(Start.of(guesses(found, others, 2 * stride, tolerance), Origin.GUESSED))
     return Start.joined(parts)
-
-
-def looked_through(points: Tensor, maps: Sequence[DepthMap], tolerance: float) -> Tensor:
-    """Which points stand before what another view sees and others confirm: nothing can be there. (P, 3) -> (P,) bool"""
-    through = torch.zeros(len(points), dtype=torch.bool)
-    for found in maps:
-        there, z = sampled(found.depth * (found.support > 0), found.view, points)
-        through |= (there > 0) & (z > 0) & (z < there * (1 - tolerance))
-    return through
-
-
-def settled(points: Tensor, maps: Sequence[DepthMap], tolerance: float) -> Tensor:
-    """Which points lie where some view already has a depth, at it or before it. (P, 3) -> (P,) bool"""
-    known = torch.zeros(len(points), dtype=torch.bool)
-    for found in maps:
-        there, z = sampled(found.depth, found.view, points)
-        known |= (there > 0) & (z > 0) & (z < there * (1 + tolerance))
-    return known
 
 
 def _gaussians(seen: Surfels) -> Gaussians:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,18 +11,24 @@ from torch import Tensor
 from sparse3d.init.depth_map import DepthMap, world_points
 from sparse3d.init.sfm import sh_from_rgb
 from sparse3d.init.surfels import block_colors
+from sparse3d.init.visibility import looked_through, seen_differently
 from sparse3d.types import Gaussians
 
 _SIGMA = 0.6  # standard deviation, in distances to the next Gaussian
 _OPACITY = 0.5
 
 
-def guesses(found: DepthMap, stride: int) -> Gaussians:
-    """Round Gaussians in the holes of a depth map, at the depth that `completed` gives them.
+def guesses(found: DepthMap, others: Sequence[DepthMap], stride: int, tolerance: float) -> Gaussians:
+    """Round Gaussians in the holes of a depth map: at the depth that `completed` gives them, or at the far end.
+
+    The far end takes those that another view contradicts at the nearer place, because it looks through there or shows
+    another colour; a shell of sky and background. What is contradicted there too is left out.
 
     Args:
         found: A view's depth map.
+        others: Those of the other views.
         stride: One for each block of stride x stride pixels of which more than half have no depth.
+        tolerance: Relative difference of depths that still agree.
 
     Returns:
         Gaussians of SH degree 0 and opacity 0.5; none where the view's mask is False.
@@ -28,9 +36,13 @@ def guesses(found: DepthMap, stride: int) -> Gaussians:
     view = found.view
     mask = torch.ones_like(found.depth) if view.mask is None else view.mask.float()
     chosen = _blocks((found.depth == 0) * mask, stride) > 0.5
+    color = block_colors(view.image, stride)[chosen]
     depth = 1 / _blocks(1 / completed(found), stride)
-    points = world_points(view, depth, stride)[chosen]
-    size = _SIGMA * stride * depth[chosen] / view.K[0, 0]
+    near, far = (world_points(view, z, stride)[chosen] for z in (depth, torch.full_like(depth, found.far)))
+    moved = looked_through(near, others, tolerance) | seen_differently(near, color, others, tolerance)
+    kept = ~(moved & looked_through(far, others, tolerance))
+    points = torch.where(moved[:, None], far, near)
+    size = _SIGMA * stride * torch.where(moved, found.far, depth[chosen]) / view.K[0, 0]
     quats = torch.zeros(len(points), 4)
     quats[:, 0] = 1.0
     return Gaussians(
@@ -38,8 +50,8 @@ def guesses(found: DepthMap, stride: int) -> Gaussians:
         quats,
         size.log()[:, None].expand(-1, 3).contiguous(),
         torch.full((len(points),), _OPACITY).logit(),
-        sh_from_rgb(block_colors(view.image, stride)[chosen]),
-    )
+        sh_from_rgb(color),
+    )[kept]
 
 
 def completed(found: DepthMap) -> Tensor:

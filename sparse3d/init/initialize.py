@@ -8,10 +8,11 @@ import torch
 
 from sparse3d.config import InitConfig
 from sparse3d.errors import UserError
-from sparse3d.init.fusion import fused, settled
+from sparse3d.init.fusion import fused
 from sparse3d.init.initialization import Initialization, Origin, Start
 from sparse3d.init.planesweep import estimate_depths
 from sparse3d.init.sfm import from_points
+from sparse3d.init.visibility import settled
 from sparse3d.progress import StageReporter
 from sparse3d.types import PosedViews
 

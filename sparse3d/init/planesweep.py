@@ -13,7 +13,7 @@ from sparse3d.config import InitConfig
 from sparse3d.geometry import fitted_size, scene_extent
 from sparse3d.init.consistency import agreement, confidence
 from sparse3d.init.depth_map import DepthMap, sampled, world_points
-from sparse3d.init.holes import fill_small
+from sparse3d.init.holes import fill_small, without_specks
 from sparse3d.init.matching import Match, grey, match
 from sparse3d.init.neighbours import choose_sources, depth_range
 from sparse3d.init.planes import plane_count, sweep_depths
@@ -73,7 +73,7 @@ def _kept(
     view, agreed = views[index], agreement(index, views, depths, config.consistency)
     trust = torch.where(found.depth > 0, confidence(found.score, found.margin, agreed), torch.zeros_like(found.depth))
     depth = torch.where(trust >= config.min_confidence, found.depth, torch.zeros_like(found.depth))
-    depth, filled = fill_small(depth, trust, grey(view.image))
+    depth, filled = fill_small(without_specks(depth), trust, grey(view.image))
     if view.mask is not None:
         depth, filled = depth * view.mask, filled & view.mask
     certain = torch.where(filled, _FILLED * trust.clamp(min=config.min_confidence), trust)

@@ -39,12 +39,13 @@ def load_scene(path: Path) -> Scene:
         raise UserError(
             f"{path} is not finished: an earlier run was stopped, or one is at work. Run the same `sparse3d recon` again; it goes on where it stopped"
         )
-    posed = load_refined(folder.stage_path("04_optimize"), load_views(folder.stage_path("01_pose")))
+    shown = folder.manifest().get("shown", "04_optimize")
+    posed = load_refined(folder.stage_path(shown), load_views(folder.stage_path("01_pose")))
     depths = {}
     for name, stem in file_names(posed.names).items():
         file = path / "depth" / f"{stem}.png"
         if file.is_file():
             depths[name] = read_depth(file)
-    facts = folder.facts("04_optimize")
+    facts = folder.facts(shown)
     gaussians = read_gaussians(path / "scene.ply")
     return Scene(folder, gaussians, posed, depths, Look(**facts["look"]), facts.get("cameras") is not None)

@@ -120,8 +120,8 @@ def test_masked_pixels_of_sources_are_no_match(both):
         if source.mask is not None:
             inside &= source.mask[row.clamp(0, 71), column.clamp(0, 95)]
         seen |= inside.reshape(72, 96)
-    rounding = ((masked.depth > 0) != seen).float().mean()  # a projection on the border of two pixels may go either way
-    assert rounding < 1e-3
+    rounding = ((masked.depth > 0) != seen).float().mean()  # borders of two pixels and specks
+    assert rounding < 2e-3
     matched = (masked.depth > 0) & ~masked.filled & ~plain.filled
     torch.testing.assert_close(masked.depth[matched], plain.depth[matched])
     background = points[1][..., 0] < -0.05

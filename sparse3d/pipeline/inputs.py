@@ -1,0 +1,64 @@
+"""The files of a run: which they are, and the photos in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sparse3d.config import Config
+from sparse3d.errors import UserError
+from sparse3d.io.intrinsics import parse_intrinsics
+from sparse3d.io.photos import find_photos, load_photos
+from sparse3d.io.scene import file_hash
+from sparse3d.io.video import VIDEO_SUFFIXES, extract_frames
+from sparse3d.pipeline.log import Log
+from sparse3d.types import Photo
+
+
+def checked(inputs: Sequence[Path], config: Config, poses: Path | None) -> list[Path]:
+    """The files to read, when inputs and settings go together."""
+    paths = list(inputs) if _is_video(inputs) else find_photos(inputs)
+    if _is_video(inputs) and not inputs[0].is_file():
+        raise UserError(f"there is no video {inputs[0]}")
+    if len(paths) == 1 and not _is_video(inputs):
+        raise UserError(
+            f"recon needs at least 2 photos of one scene, found 1: {paths[0].name}. Add photos that overlap it by half or more; a "
+            f"scene from a single photo is the job of `sparse3d hallucinate --single {paths[0].name}`, which this version does not have yet"
+        )
+    if config.photos.intrinsics:
+        parse_intrinsics(config.photos.intrinsics)
+        if poses is not None:
+            raise UserError(
+                f"--intrinsics {config.photos.intrinsics} and --poses {poses} both say how the photos were taken: the cameras of "
+                "--poses have their own intrinsics. Leave out one of the two"
+            )
+    return paths
+
+
+def _is_video(inputs: Sequence[Path]) -> bool:
+    return len(inputs) == 1 and inputs[0].suffix.lower() in VIDEO_SUFFIXES
+
+
+def read_photos(paths: Sequence[Path], folder: Path, config: Config, strict: bool, log: Log) -> tuple[Photo, ...]:
+    progress = log.stage("photos")
+    progress.start(f"reading {len(paths)} files")
+    if _is_video(paths):
+        paths = extract_frames(paths[0], config.photos.frames, folder)
+    size = max(config.pose.max_size, config.photos.max_size)
+    given = parse_intrinsics(config.photos.intrinsics) if config.photos.intrinsics else None
+    photos = load_photos(paths, size, strict=strict, intrinsics=given, warn=progress.warning)
+    if len(photos) < 2:
+        raise UserError(
+            f"only {len(photos)} of {len(paths)} files could be read as a photo, needed 2 or more. See the warnings above"
+        )
+    progress.done(f"{len(photos)} photos")
+    return photos
+
+
+def identity(path: Path) -> dict[str, Any]:
+    """What tells a file from another; one that cannot be opened is left for the loader to warn of."""
+    try:
+        return {"name": path.name, "bytes": path.stat().st_size, "sha256": file_hash(path)}
+    except OSError:
+        return {"name": path.name, "bytes": 0, "sha256": ""}

@@ -1,0 +1,76 @@
+"""The last stage: first Gaussians to a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import torch
+
+from sparse3d.config import Config, as_dict
+from sparse3d.io.ply import read_gaussians, write_gaussians
+from sparse3d.io.scene import SceneFolder, content_hash
+from sparse3d.io.views import load_refined, save_refined
+from sparse3d.optimize.cameras import with_refined
+from sparse3d.optimize.loop import look_of, optimize
+from sparse3d.pipeline.init_stage import INIT
+from sparse3d.pipeline.log import Log
+from sparse3d.render import choose, rasterizer
+from sparse3d.types import Gaussians, PosedViews
+
+OPTIMIZE = ("04_optimize", 3)  # raised when the same inputs give another result
+
+
+def optimize_key(init_key: str, config: Config, refine: bool) -> str:
+    """How often to save and which renderer draws do not change the scene that is meant."""
+    settings = as_dict(config)["optimize"] | {"refine_cameras": refine}
+    settings.pop("checkpoint_interval")
+    return content_hash(OPTIMIZE, init_key, settings, config.seed)
+
+
+def optimize_stage(
+    scene: SceneFolder,
+    posed: PosedViews,
+    training: PosedViews,
+    config: Config,
+    refine: bool,
+    key: str,
+    log: Log,
+    on_step: Callable[[int, Gaussians], None] | None,
+) -> tuple[Gaussians, PosedViews]:
+    """The Gaussians, and all views with the cameras that go with them."""
+    progress = log.stage("optimize")
+    stage = scene.stage_path(OPTIMIZE[0])
+    if scene.is_done(OPTIMIZE[0], key):
+        log.skipped(scene, OPTIMIZE[0], progress, "scene from an earlier run")
+        return read_gaussians(stage / "scene.ply"), load_refined(stage, posed)
+    checkpoint = scene.path / "stages" / "optimize.checkpoint"
+    backend = choose(config.renderer)
+    progress.note(f"renderer: {backend}")
+    with scene.write_stage(OPTIMIZE[0], key) as (folder, facts):
+        fit = optimize(
+            read_gaussians(scene.stage_path(INIT[0]) / "init.ply"),
+            training.views,
+            config.optimize,
+            rasterizer(backend),
+            generator=torch.Generator().manual_seed(config.seed),
+            progress=progress,
+            checkpoint=checkpoint,
+            key=key,
+            on_step=on_step,
+            estimated=refine,
+        )
+        write_gaussians(folder / "scene.ply", fit.gaussians)
+        if refine:
+            save_refined(folder, with_refined(posed.views, training.views, fit.views))
+        look = asdict(look_of(training.views, config.optimize))
+        facts |= {"gaussians": len(fit.gaussians), "renderer": backend, "look": look, "cameras": fit.camera_changes}
+        facts["warnings"] = log.taken()
+    checkpoint.unlink(missing_ok=True)
+    moved = ""
+    if (changes := fit.camera_changes) is not None:
+        moved = f"; cameras turned by {changes['rotation_mean_deg']:.2f} degrees in the mean"
+        if config.optimize.cameras_max_focal > 0:
+            moved += f", focal length changed by {changes['focal_percent']:+.1f} %"
+    progress.done(f"{len(fit.gaussians)} Gaussians{moved}")
+    return read_gaussians(stage / "scene.ply"), load_refined(stage, posed)
