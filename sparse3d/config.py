@@ -77,6 +77,7 @@ class InitConfig:
     )
     sources: int = 4  # views each view is compared with
     window: int = 7  # side of the ZNCC window, odd, pixels
+    feature_weight: float = 0.0  # of XFeat's features against grey values; needs `sparse3d models fetch xfeat`
     min_confidence: float = 0.5  # depths less likely than this to be right within 3 % are left out
     consistency: float = 0.03  # relative depth difference at which two views still agree
     stride: int = 2  # one Gaussian per stride x stride swept pixels
@@ -174,6 +175,7 @@ _RANGES: dict[str, _Range] = {
     "init.sources": _COUNT,
     "init.window": _Range(3, 11, odd=True),  # the compiled sweep's largest is 11
     "init.min_confidence": _SHARE,
+    "init.feature_weight": _SHARE,
     "init.plane_step": _POSITIVE,
     "init.network_size": _Range(32),
     "init.consistency": _POSITIVE,

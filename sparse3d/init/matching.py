@@ -32,7 +32,15 @@ class Match:
     margin: Tensor  # (H, W) how much worse the best depth elsewhere is, after smoothing, per path
 
 
-def match(view: View, sources: Sequence[View], depths: Tensor, window: int, points: Tensor) -> Match:
+def match(
+    view: View,
+    sources: Sequence[View],
+    depths: Tensor,
+    window: int,
+    points: Tensor,
+    similar: Tensor | None = None,
+    similar_weight: float = 0.0,
+) -> Match:
     """Depth of a view against its sources.
 
     Costs are 1 - scores: of the pictures the mean of ZNCC and census, which is exact, and of the pictures at half their size
@@ -45,6 +53,8 @@ def match(view: View, sources: Sequence[View], depths: Tensor, window: int, poin
         depths: (D,) world units, even in inverse depth.
         window: Side of the ZNCC window, odd, pixels.
         points: (P, 3) sparse points that the view sees, in the world; their depths are preferred there.
+        similar: (D, h, w) scores in [-1, 1] by something else than grey values, at any size; none when left out.
+        similar_weight: Share that they have in the scores.
 
     Returns:
         The match.
@@ -52,6 +62,8 @@ def match(view: View, sources: Sequence[View], depths: Tensor, window: int, poin
     fine = _fine(view, sources, depths, window)
     coarse = _coarse(_halved(view), [_halved(source) for source in sources], depths, window)
     scores = fine.mul_(1 - _COARSE).add_(F.interpolate(coarse[None], fine.shape[1:], mode="bilinear")[0], alpha=_COARSE)
+    if similar is not None:
+        scores = scores.lerp_(F.interpolate(similar[None], fine.shape[1:], mode="bilinear")[0], similar_weight)
     costs = 1 - scores
     _prefer(costs, view, depths, points)
     smooth = plane_sweep.semi_global(costs, grey(view.image), _SMALL, _LARGE)

@@ -6,6 +6,8 @@ depth against those of the other views.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -13,12 +15,13 @@ from sparse3d.config import InitConfig
 from sparse3d.geometry import fitted_size, scene_extent
 from sparse3d.init.consistency import agreement, confidence
 from sparse3d.init.depth_map import DepthMap, sampled, world_points
+from sparse3d.init.features import DenseXFeat, FeatureMap, similarity
 from sparse3d.init.holes import fill_small, without_specks
 from sparse3d.init.matching import Match, grey, match
 from sparse3d.init.neighbours import choose_sources, depth_range
 from sparse3d.init.planes import plane_count, sweep_depths
 from sparse3d.progress import StageReporter
-from sparse3d.types import PosedViews, View
+from sparse3d.types import Points, PosedViews, View
 
 _FILLED = 0.5  # what a filled pixel keeps of the confidence around it
 
@@ -38,10 +41,11 @@ def estimate_depths(views: PosedViews, config: InitConfig, progress: StageReport
     sources = choose_sources(views, config.sources)
     extent = scene_extent(torch.stack([view.c2w for view in small]))
     ranges = [depth_range(view, views.points, config.near, config.far, extent) for view in small]
+    features = _features(small, config)
     matches: list[Match] = []
     for index, view in enumerate(small):
         if sources[index]:
-            matches.append(_matched(view, [small[j] for j in sources[index]], ranges[index], views, config))
+            matches.append(_matched(index, small, sources[index], ranges[index], features, views.points, config))
         else:
             progress.warning(f"{view.name}: no other view looks the same way, so it gets no depth")
             nothing = torch.zeros(view.height, view.width)
@@ -51,13 +55,31 @@ def estimate_depths(views: PosedViews, config: InitConfig, progress: StageReport
     return tuple(_kept(index, small, found, depths, ranges[index][1], config) for index, found in enumerate(matches))
 
 
+def _features(views: Sequence[View], config: InitConfig) -> list[FeatureMap]:
+    """Of all views, when they are asked for."""
+    if config.feature_weight == 0:
+        return []
+    describe = DenseXFeat()
+    return [describe(view) for view in views]
+
+
 def _matched(
-    view: View, sources: list[View], near_far: tuple[float, float], views: PosedViews, config: InitConfig
+    index: int,
+    views: Sequence[View],
+    chosen: Sequence[int],
+    near_far: tuple[float, float],
+    features: Sequence[FeatureMap],
+    points: Points,
+    config: InitConfig,
 ) -> Match:
-    """Depth of one view, 0 where its mask or those of its sources let nothing through."""
-    planes = plane_count(view, sources, *near_far, config.plane_step, config.planes)
-    seen = torch.tensor([view.name in track for track in views.points.tracks], dtype=torch.bool)
-    found = match(view, sources, sweep_depths(*near_far, planes), config.window, views.points.xyz[seen])
+    """Depth of one view against the chosen ones, 0 where its mask or theirs let nothing through."""
+    view, sources = views[index], [views[j] for j in chosen]
+    depths = sweep_depths(*near_far, plane_count(view, sources, *near_far, config.plane_step, config.planes))
+    similar = None
+    if features:
+        similar = similarity(view, features[index], sources, [features[j] for j in chosen], depths)
+    seen = torch.tensor([view.name in track for track in points.tracks], dtype=torch.bool)
+    found = match(view, sources, depths, config.window, points.xyz[seen], similar, config.feature_weight)
     depth = found.depth
     if view.mask is not None:
         depth = torch.where(view.mask, depth, torch.zeros_like(depth))
@@ -80,7 +102,7 @@ def _kept(
     return DepthMap(view, depth, torch.where(depth > 0, certain, 0.0), agreed.support * (depth > 0), filled, far)
 
 
-def _seen_unmasked(points: Tensor, sources: list[View]) -> Tensor:
+def _seen_unmasked(points: Tensor, sources: Sequence[View]) -> Tensor:
     """Which points a source sees where its mask lets it: the others matched background. (H, W, 3) -> (H, W) bool"""
     seen = torch.zeros(points.shape[:2], dtype=torch.bool)
     for source in sources:
