@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse3d.init.depth_map import DepthMap, world_points
-from sparse3d.init.sfm import sh_from_rgb
+from sparse3d.init.sfm import round_gaussians
 from sparse3d.init.surfels import block_colors
 from sparse3d.init.visibility import looked_through, seen_differently
 from sparse3d.types import Gaussians
@@ -43,15 +43,7 @@ def guesses(found: DepthMap, others: Sequence[DepthMap], stride: int, tolerance:
     kept = ~(moved & looked_through(far, others, tolerance))
     points = torch.where(moved[:, None], far, near)
     size = _SIGMA * stride * torch.where(moved, found.far, depth[chosen]) / view.K[0, 0]
-    quats = torch.zeros(len(points), 4)
-    quats[:, 0] = 1.0
-    return Gaussians(
-        points,
-        quats,
-        size.log()[:, None].expand(-1, 3).contiguous(),
-        torch.full((len(points),), _OPACITY).logit(),
-        sh_from_rgb(color),
-    )[kept]
+    return round_gaussians(points, size, _OPACITY, color)[kept]
 
 
 def completed(found: DepthMap) -> Tensor:

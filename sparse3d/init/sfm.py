@@ -46,12 +46,19 @@ def from_points(points: Points, max_error_px: float = 4.0) -> Gaussians:
     keep = points.error_px <= max_error_px
     xyz, rgb = points.xyz[keep], points.rgb[keep]
     distance = neighbour_distance(xyz).clamp(min=1e-7)
-    quats = torch.zeros(len(xyz), 4)
+    return round_gaussians(xyz, distance, START_OPACITY, rgb)
+
+
+def round_gaussians(centres: Tensor, sigma: Tensor, opacity: float, rgb: Tensor) -> Gaussians:
+    """Gaussians as wide in all directions, of one opacity and SH degree 0.
+
+    Args:
+        centres: (N, 3)
+        sigma: (N,) standard deviation, world units.
+        opacity: In (0, 1).
+        rgb: (N, 3) in [0, 1].
+    """
+    quats = torch.zeros(len(centres), 4)
     quats[:, 0] = 1.0
-    return Gaussians(
-        xyz,
-        quats,
-        distance.log()[:, None].expand(-1, 3).contiguous(),
-        torch.logit(torch.full((len(xyz),), START_OPACITY)),
-        sh_from_rgb(rgb),
-    )
+    log_scales = sigma.log()[:, None].expand(-1, 3).contiguous()
+    return Gaussians(centres, quats, log_scales, torch.full((len(centres),), opacity).logit(), sh_from_rgb(rgb))
