@@ -26,11 +26,12 @@ import json
 
 import torch
 import torch.nn.functional as F
-from harness.depth_truth import Truth, from_depths, from_points, scores
+from harness.depth_truth import MEASURES, Truth, from_depths, from_points, scores
 from llff import DATA, FULL_SIZE, ROOT, load
 from torch import Tensor
 
 from sparse3d.config import Config, load_config
+from sparse3d.errors import UserError
 from sparse3d.geometry import fitted_size
 from sparse3d.init import matching, planesweep
 from sparse3d.init.depth_map import DepthMap
@@ -97,6 +98,26 @@ def psnr(gaussians: Gaussians, training: PosedViews, test: tuple[View, ...], con
     return mean_scores(evaluate_views(drawer(gaussians, look, config.renderer), test))["psnr"]
 
 
+def measure(name: str, count: int, config: Config) -> str:
+    """Prints the rows of one set's depth maps, and returns the one of its first Gaussians."""
+    training, test, truths = room(count, config) if name == "room" else real(name, count, config)
+    began = time.monotonic()
+    found = initialize(training, config.init, StageReporter("init"))
+    seconds = time.monotonic() - began
+    with patch.object(matching.plane_sweep, "semi_global", unsmoothed):
+        swept = everywhere(training, config)
+    for row, maps in (("sweep", swept), ("smoothed", everywhere(training, config)), ("kept", found.maps)):
+        measured = scores(maps, truths)
+        cells = (f"{measured[key]:.2f}" if key.startswith("median") else f"{measured[key]:.1f}" for key in MEASURES)
+        print(f"| {name} | {count} | {row} | {' | '.join(cells)} |", flush=True)
+    starts = [found.gaussians]
+    if len(training.points):
+        sparse = replace(config.init, method="sfm")
+        starts.append(initialize(training, sparse, StageReporter("init")).gaussians)
+    images = [f"{psnr(start, training, test, config):.2f}" for start in starts] + ["–"] * (2 - len(starts))
+    return f"| {name} | {count} | {' | '.join(images)} | {len(found.gaussians):,} | {seconds:.1f} |"
+
+
 def main() -> None:
     """Prints two Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,32 +127,14 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="A.B=C")
     arguments = parser.parse_args()
     config = load_config(arguments.preset, arguments.settings)
-    pictures = []
-    header = False
+    pictures: list[str] = []
+    print(f"| scene | views | depth | {' | '.join(MEASURES)} |\n" + "|---" * (3 + len(MEASURES)) + "|")
     for name in arguments.scenes:
         for count in arguments.views:
-            training, test, truths = room(count, config) if name == "room" else real(name, count, config)
-            with patch.object(matching.plane_sweep, "semi_global", unsmoothed):
-                swept = everywhere(training, config)
-            began = time.monotonic()
-            found = initialize(training, config.init, StageReporter("init"))
-            seconds = time.monotonic() - began
-            rows = {"sweep": swept, "smoothed": everywhere(training, config), "kept": found.maps}
-            for row, maps in rows.items():
-                measured = scores(maps, truths)
-                if not header:
-                    print(f"| scene | views | depth | {' | '.join(measured)} |\n" + "|---" * (3 + len(measured)) + "|")
-                    header = True
-                cells = (
-                    f"{value:.2f}" if key.startswith("median") else f"{value:.1f}" for key, value in measured.items()
-                )
-                print(f"| {name} | {count} | {row} | {' | '.join(cells)} |", flush=True)
-            starts = [found.gaussians]
-            if len(training.points):
-                sparse = replace(config.init, method="sfm")
-                starts.append(initialize(training, sparse, StageReporter("init")).gaussians)
-            images = [f"{psnr(start, training, test, config):.2f}" for start in starts] + ["–"] * (2 - len(starts))
-            pictures.append(f"| {name} | {count} | {' | '.join(images)} | {len(found.gaussians):,} | {seconds:.1f} |")
+            try:
+                pictures.append(measure(name, count, config))
+            except UserError as problem:
+                print(f"| {name} | {count} | {problem} |" + " |" * len(MEASURES), flush=True)
     print("\n| scene | views | PSNR | PSNR of sparse points | Gaussians | seconds |\n" + "|---" * 6 + "|")
     print("\n".join(pictures))
 

@@ -14,6 +14,15 @@ from sparse3d.geometry import project
 from sparse3d.init.depth_map import DepthMap, sampled, world_points
 from sparse3d.types import Points, View
 
+MEASURES = (
+    "median %",
+    "within 2 %",
+    "within 3 %",
+    "within 5 %",
+    "points within 3 %",
+    "two views within 3 %",
+    "complete %",
+)
 _MAX_ERROR_PX = 1.0  # points whose mean reprojection error is larger are no truth
 _OCCLUDED = 0.05  # relative: a view sees a point unless it sees something this much nearer there
 
