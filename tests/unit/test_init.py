@@ -14,9 +14,7 @@ from sparse3d.init.depth_map import DepthMap
 from sparse3d.init.fusion import fused
 from sparse3d.init.initialization import Origin
 from sparse3d.init.initialize import initialize
-from sparse3d.init.matching import winner
 from sparse3d.init.neighbours import choose_sources, depth_range
-from sparse3d.init.planes import sweep_depths
 from sparse3d.init.planesweep import estimate_depths
 from sparse3d.init.sfm import from_points, neighbour_distance
 from sparse3d.kernels.reference import sh_to_rgb
@@ -25,21 +23,6 @@ from sparse3d.progress import Event, StageReporter
 from sparse3d.types import Points, PosedViews, View
 
 CONFIG = InitConfig(max_size=96, planes=48, sources=2, near=2.0, far=8.0)
-
-
-def test_planes_are_even_in_inverse_depth():
-    depths = sweep_depths(0.5, 8.0, 4)
-    torch.testing.assert_close(1 / depths, torch.tensor([2.0, 2 - 1.875 / 3, 2 - 2 * 1.875 / 3, 0.125]))
-    with pytest.raises(ValueError, match="0 < near < far"):
-        sweep_depths(2.0, 1.0, 8)
-
-
-def test_winner_finds_the_bottom_of_a_parabola_between_planes():
-    inverse = torch.linspace(1.0, 0.1, 10)
-    truth = 0.523  # inverse depth, between two planes
-    costs = ((inverse - truth) ** 2)[:, None, None].expand(10, 2, 3)
-    depth, _ = winner(costs, 1 / inverse)
-    torch.testing.assert_close(depth, torch.full((2, 3), 1 / truth))
 
 
 def test_smoothing_repairs_a_lone_wrong_pixel_and_keeps_a_step():
