@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparse3d.init.holes import fill_small
+from sparse3d.init.holes import fill_small, without_specks
 
 HEIGHT, WIDTH = 60, 80  # 0.2 % of which are 9 pixels
 
@@ -130,3 +130,31 @@ def test_known_depths_of_weight_0_around_a_hole():
     depth, gone = with_hole(torch.full((HEIGHT, WIDTH), 2.0))
     found, _ = fill_small(depth, torch.zeros_like(depth), ramp())
     torch.testing.assert_close(found[gone], torch.full((9,), 2.0))
+
+
+# Specks --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
+def test_specks_go_and_surfaces_stay(scale):
+    """Of 120 x 160 pixels a five-thousandth is 3.84: 3 are a speck, 4 are a surface."""
+    depth = torch.full((120, 160), 5.0)
+    depth[20, 30:33] = 2.0
+    depth[50:52, 30:32] = 2.0
+    depth[80, 30] = 8.0
+    want = depth.clone()
+    want[20, 30:33] = 0
+    want[80, 30] = 0
+    assert torch.equal(without_specks(depth * scale), want * scale)
+
+
+def test_a_slope_is_one_surface_however_far_it_goes():
+    """From 1 to 19 by 2 % a pixel."""
+    depth = (1.02 ** torch.arange(150.0)).expand(60, 150).contiguous()
+    assert torch.equal(without_specks(depth), depth)
+    steps = (1.05 ** torch.arange(150.0)).expand(1, 150).contiguous()  # each pixel is alone
+    assert not without_specks(steps).any()
+
+
+def test_nothing_holds_no_specks():
+    assert not without_specks(torch.zeros(30, 40)).any()
