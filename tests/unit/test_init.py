@@ -114,10 +114,20 @@ def test_sfm_gaussians_are_as_wide_as_the_gap():
     torch.testing.assert_close(gaussians.sh[:, 0] / (2 * math.sqrt(math.pi)) + 0.5, rgb)  # Y_0 = 1 / (2 sqrt(pi))
 
 
-def test_nothing_to_start_from_is_said():
-    posed, _ = textured_plane()
-    with pytest.raises(UserError, match=r"init\.method=planesweep"):
-        initialize(posed, InitConfig(method="sfm"), StageReporter("init"))
+@pytest.mark.parametrize("away", [1.0, 10.0, 100.0])
+def test_gaps_are_measured_far_from_the_origin_too(away):
+    """Points 1 cm apart: float32 holds a place 100 units away to 0.01 mm."""
+    grid = torch.stack(torch.meshgrid(*[torch.arange(6.0)] * 3, indexing="ij"), -1).reshape(-1, 3) * 0.01
+    gaps = neighbour_distance(grid + torch.tensor([away, -away, away]))
+    torch.testing.assert_close(gaps, torch.full((216,), 0.01), rtol=2e-3, atol=0)
+
+
+def test_many_views_far_from_the_origin_have_sources():
+    view = textured_plane(8, 8)[0].views[0]
+    c2w = torch.eye(4).repeat(30, 1, 1)
+    c2w[:, :3, 3] = torch.tensor([1e4, -1e4, 1e4]) + torch.arange(30)[:, None] * torch.tensor([0.05, 0.0, 0.0])
+    views = PosedViews(tuple(replace(view, name=str(k), c2w=pose) for k, pose in enumerate(c2w)), Points.none())
+    assert all(len(row) == 4 for row in choose_sources(views, 4))
 
 
 def test_too_many_gaussians_raise_the_stride():
