@@ -293,7 +293,9 @@ def test_the_licence_of_an_unknown_hub_file_is_asked_for(cache, monkeypatch):
         raise AssertionError("downloaded without consent")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", never)
-    with pytest.raises(UserError, match=r"licence of someone/theirs.*init\.accept_license=true"):
+    with pytest.raises(
+        UserError, match=r"no file someone/theirs/folder/model\.ckpt.*licence.*init\.accept_license=true"
+    ):
         find_weights("mvsplat", "someone/theirs/folder/model.ckpt", False)
 
 
