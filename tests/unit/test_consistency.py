@@ -96,6 +96,14 @@ def test_a_depth_behind_the_surface_has_neither(scene):
     assert (agreed.support[5:9, 40:46] == 0).all() and (agreed.against[5:9, 40:46] == 0).all()
 
 
+def test_a_depth_within_the_tolerance_that_leads_elsewhere_has_neither(scene):
+    """A wall at 7.2 instead of 6, seen from 2 beside: 70 x 2 x (1/6 - 1/7.2) = 3.9 pixels off on the way back."""
+    views, depths = scene
+    agreed = agreement(0, [views[0], views[3]], [1.2 * depths[0], depths[3]], 0.3)
+    wall = depths[0] > 5
+    assert not agreed.support[wall & flat(depths[0])].any() and not agreed.against[wall].any()
+
+
 def test_unknown_depths_say_nothing(scene):
     views, depths = scene
     nothing = torch.zeros(SIZE)

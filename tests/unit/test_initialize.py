@@ -96,6 +96,14 @@ def test_masks_that_let_nothing_through(posed):
     assert found.start.origin.tolist() == [Origin.SPARSE] * 2
 
 
+def test_small_holes_of_a_mask_are_not_filled(posed):
+    mask = torch.ones(72, 96, dtype=torch.bool)
+    mask[30:32, 50:53] = False  # 6 pixels, of the 13 that a hole may have to be filled
+    views = PosedViews((posed.views[0], replace(posed.views[1], mask=mask), posed.views[2]), Points.none())
+    found = estimate_depths(views, SWEEP, QUIET)[1]
+    assert not found.depth[~mask].any() and not found.filled[~mask].any() and not found.confidence[~mask].any()
+
+
 def test_sparse_points_alone_need_points(posed):
     with pytest.raises(UserError, match=r"init\.method=planesweep"):
         initialize(posed, InitConfig(method="sfm"), QUIET)

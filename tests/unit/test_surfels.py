@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -154,15 +155,17 @@ def test_two_surfaces_at_a_step_do_not_mix(stride):
 
 
 def test_a_surface_seen_flat_is_held_to_the_steepest():
-    """A slope of 2.5 % of the inverse depth a pixel: the normal is 63 degrees from the axis, and more from these rays."""
-    u = torch.arange(SIZE[1]) + 0.5
-    inverse = (0.5 * (1 + 0.025 * (u - 25))).clamp(min=0.1).expand(SIZE)
-    found = surfels(mapped(1 / inverse, torch.eye(4)), 1)
+    """Inverse depth rises by 2.8 % a pixel: by 2.8 % x 240 a unit of the ray, the tangent of 81.5 degrees from the axis."""
+    inverse = (0.5 * 1.028 ** (torch.arange(50.0) - 25)).expand(SIZE)
+    found = mapped(1 / inverse, torch.eye(4))
+    found = surfels(replace(found, view=replace(found.view, K=pinhole(*SIZE, 240.0))), 1)
     check_frames(found, torch.eye(4))
     rays = torch.nn.functional.normalize(found.centres, dim=1)
-    cosine = -(rotation_from_quat(found.quats)[:, :, 2] * rays).sum(1)
-    assert cosine.min() > STEEPEST - 1e-4
-    assert (found.spacing[:, 1] / found.spacing[:, 0]).max() < 1 / STEEPEST + 1e-3
+    axes = rotation_from_quat(found.quats)
+    cosine = -(axes[:, :, 2] * rays).sum(1)
+    torch.testing.assert_close(cosine, torch.full_like(cosine, STEEPEST), rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.spacing[:, 1], found.spacing[:, 0] / STEEPEST, rtol=1e-3, atol=0)
+    assert (axes[:, 0, 2] < -0.9).all()  # what is to the right is nearer, so it is seen from the left
 
 
 def test_colours_are_means_of_blocks():
