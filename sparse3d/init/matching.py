@@ -29,7 +29,7 @@ class Match:
 
     depth: Tensor  # (H, W) world units
     score: Tensor  # (H, W) of the chosen depth, in [-1, 1]; -1 where no source sees it
-    margin: Tensor  # (H, W) how much worse the best depth elsewhere is, after smoothing, per path
+    margin: Tensor  # (H, W) how much worse the best depth elsewhere is, after smoothing, summed over its eight paths
 
 
 def match(
@@ -131,21 +131,26 @@ def _coarse(view: View, sources: Sequence[View], depths: Tensor, window: int) ->
 
 
 def _prefer(costs: Tensor, view: View, depths: Tensor, points: Tensor) -> None:
-    """Raises the costs of depths away from a sparse point's at its pixel, in place."""
+    """Raises the costs of depths away from a sparse point's at its pixel, in place; of several on a pixel the nearest counts."""
     pixels, z = project(points, view.cameras.w2c[0], view.K)
     x, y = pixels.long().unbind(1)
     seen = (z > 0) & (pixels >= 0).all(dim=1) & (x < view.width) & (y < view.height)
+    nearest = torch.full((view.height * view.width,), torch.inf)
+    nearest.scatter_reduce_(0, y[seen] * view.width + x[seen], z[seen], "amin")
+    nearest = nearest.reshape(view.height, view.width)
+    place = nearest.isfinite()
     inverse = 1 / depths
     step = (inverse[-1] - inverse[0]) / (len(depths) - 1)
-    planes_off = ((inverse[:, None] - 1 / z[seen]) / step).abs()
-    costs[:, y[seen], x[seen]] += _POINT_WEIGHT * (planes_off / _POINT_REACH).clamp(max=1)
+    planes_off = ((inverse[:, None] - 1 / nearest[place]) / step).abs()
+    costs[:, place] += _POINT_WEIGHT * (planes_off / _POINT_REACH).clamp(max=1)
 
 
 def _margin(smooth: Tensor, plane: Tensor) -> Tensor:
-    """Least cost away from the winner less the winner's. (H, W)"""
+    """Least cost away from the winner less the winner's; 0 where no plane is away from it. (H, W)"""
     volume, index = smooth.permute(1, 2, 0), plane[..., None]
     least = volume.gather(2, index)
     others = volume.clone()
     reach = torch.arange(-_NEAR_WINNER, _NEAR_WINNER + 1)
     others.scatter_(2, (index + reach).clamp(0, volume.shape[2] - 1), torch.inf)
-    return (others.amin(dim=2, keepdim=True) - least)[..., 0].clamp(max=8 * _LARGE)
+    rival = others.amin(dim=2, keepdim=True)
+    return torch.where(rival.isinf(), 0.0, rival - least)[..., 0].clamp(max=8 * _LARGE)

@@ -29,7 +29,7 @@ def choose_sources(views: PosedViews, count: int) -> list[list[int]]:
     centres, axes = c2w[:, :3, 3], c2w[:, :3, 2]
     scores = _shared_point_scores(views, centres)
     axis_angle = torch.rad2deg(torch.acos((axes @ axes.T).clamp(-1, 1)))
-    distance = torch.cdist(centres, centres)
+    distance = (centres[:, None] - centres).norm(dim=-1)  # cdist would lose small ones far from the origin
     usable = (axis_angle < 60) & (distance > 1e-9)
     # without points: an order among usable views that prefers near directions, always below any shared point
     fallback = torch.where(usable, 1e-6 / (1 + axis_angle), torch.zeros_like(scores))

@@ -29,7 +29,11 @@ def neighbour_distance(points: Tensor, neighbours: int = 3) -> Tensor:
     if len(points) < 2:
         return torch.ones(len(points))
     count = min(neighbours, len(points) - 1)
-    parts = [torch.cdist(chunk, points).topk(count + 1, largest=False).values[:, 1:] for chunk in points.split(1024)]
+    parts = []
+    for chunk in points.split(1024):
+        # by differences: cdist's own choice, |a|^2 + |b|^2 - 2 a.b, loses small distances far from the origin
+        distances = torch.cdist(chunk, points, compute_mode="donot_use_mm_for_euclid_dist")
+        parts.append(distances.topk(count + 1, largest=False).values[:, 1:])
     return torch.cat(parts).pow(2).mean(dim=1).sqrt()
 
 

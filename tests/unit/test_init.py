@@ -14,9 +14,7 @@ from sparse3d.init.depth_map import DepthMap
 from sparse3d.init.fusion import fused
 from sparse3d.init.initialization import Origin
 from sparse3d.init.initialize import initialize
-from sparse3d.init.matching import winner
 from sparse3d.init.neighbours import choose_sources, depth_range
-from sparse3d.init.planes import sweep_depths
 from sparse3d.init.planesweep import estimate_depths
 from sparse3d.init.sfm import from_points, neighbour_distance
 from sparse3d.kernels.reference import sh_to_rgb
@@ -25,21 +23,6 @@ from sparse3d.progress import Event, StageReporter
 from sparse3d.types import Points, PosedViews, View
 
 CONFIG = InitConfig(max_size=96, planes=48, sources=2, near=2.0, far=8.0)
-
-
-def test_planes_are_even_in_inverse_depth():
-    depths = sweep_depths(0.5, 8.0, 4)
-    torch.testing.assert_close(1 / depths, torch.tensor([2.0, 2 - 1.875 / 3, 2 - 2 * 1.875 / 3, 0.125]))
-    with pytest.raises(ValueError, match="0 < near < far"):
-        sweep_depths(2.0, 1.0, 8)
-
-
-def test_winner_finds_the_bottom_of_a_parabola_between_planes():
-    inverse = torch.linspace(1.0, 0.1, 10)
-    truth = 0.523  # inverse depth, between two planes
-    costs = ((inverse - truth) ** 2)[:, None, None].expand(10, 2, 3)
-    depth, _ = winner(costs, 1 / inverse)
-    torch.testing.assert_close(depth, torch.full((2, 3), 1 / truth))
 
 
 def test_smoothing_repairs_a_lone_wrong_pixel_and_keeps_a_step():
@@ -131,10 +114,20 @@ def test_sfm_gaussians_are_as_wide_as_the_gap():
     torch.testing.assert_close(gaussians.sh[:, 0] / (2 * math.sqrt(math.pi)) + 0.5, rgb)  # Y_0 = 1 / (2 sqrt(pi))
 
 
-def test_nothing_to_start_from_is_said():
-    posed, _ = textured_plane()
-    with pytest.raises(UserError, match=r"init\.method=planesweep"):
-        initialize(posed, InitConfig(method="sfm"), StageReporter("init"))
+@pytest.mark.parametrize("away", [1.0, 10.0, 100.0])
+def test_gaps_are_measured_far_from_the_origin_too(away):
+    """Points 1 cm apart: float32 holds a place 100 units away to 0.01 mm."""
+    grid = torch.stack(torch.meshgrid(*[torch.arange(6.0)] * 3, indexing="ij"), -1).reshape(-1, 3) * 0.01
+    gaps = neighbour_distance(grid + torch.tensor([away, -away, away]))
+    torch.testing.assert_close(gaps, torch.full((216,), 0.01), rtol=2e-3, atol=0)
+
+
+def test_many_views_far_from_the_origin_have_sources():
+    view = textured_plane(8, 8)[0].views[0]
+    c2w = torch.eye(4).repeat(30, 1, 1)
+    c2w[:, :3, 3] = torch.tensor([1e4, -1e4, 1e4]) + torch.arange(30)[:, None] * torch.tensor([0.05, 0.0, 0.0])
+    views = PosedViews(tuple(replace(view, name=str(k), c2w=pose) for k, pose in enumerate(c2w)), Points.none())
+    assert all(len(row) == 4 for row in choose_sources(views, 4))
 
 
 def test_too_many_gaussians_raise_the_stride():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from support.synthetic import OFFSET, SLOPE, textured_plane
+from support.synthetic import OFFSET, SLOPE, pinhole, textured_plane
 from torch import Tensor
 
 from sparse3d.geometry import pixel_rays, rotation_from_quat
@@ -38,10 +38,6 @@ def one(
     """Warps one photo, into a camera like its own or one of `target`: K, height, width."""
     transform = torch.eye(4) if transform is None else transform
     return draw([image], [depth], K[None], transform[None], *(target or (K, *depth.shape)), **settings)
-
-
-def pinhole(height: int, width: int, focal: float = 60.0) -> Tensor:
-    return torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
 
 def shifted(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Tensor:

@@ -57,8 +57,8 @@ def _from_hub(repo: str, file: str, accept_license: bool) -> Path:
 
     if not accept_license:
         raise UserError(
-            f"the licence of {repo} is not known here. Read it at https://huggingface.co/{repo}, and if you accept it, say so with "
-            "--set init.accept_license=true"
+            f"there is no file {repo}/{file}. If it is one of the hub: the licence of {repo} is not known here. Read it at "
+            f"https://huggingface.co/{repo}, and if you accept it, say so with --set init.accept_license=true"
         )
     try:
         return Path(huggingface_hub.hf_hub_download(repo, file))
