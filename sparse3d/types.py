@@ -132,6 +132,12 @@ class Points:
         """No points at all: cameras were known and nothing was triangulated."""
         return Points(torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0), ())
 
+    def within(self, max_error_px: float) -> Points:
+        """The points whose mean reprojection error is at most this."""
+        index = torch.nonzero(self.error_px <= max_error_px)[:, 0]
+        tracks = tuple(self.tracks[i] for i in index.tolist())
+        return Points(self.xyz[index], self.rgb[index], self.error_px[index], tracks)
+
     def seen_by(self, names: Sequence[str], at_least: int = 1) -> Points:
         """The points that at least so many of the named views see, their tracks cut to those views.
 

@@ -43,7 +43,7 @@ def from_points(views: Sequence[View], points: Points) -> list[Truth]:
     Only a point whose track holds the view counts, so that nothing hidden does. Between the points depth is taken to be
     linear in 1/z, which is enough to say which pixels another view sees.
     """
-    points = _accurate(points)
+    points = points.within(_MAX_ERROR_PX)
     dense, chosen = [], []
     for view in views:
         seen = torch.tensor([view.name in track for track in points.tracks])
@@ -89,12 +89,6 @@ def scores(maps: Sequence[DepthMap], truths: Sequence[Truth]) -> dict[str, float
         "two views within 3 %": share(0.03, both),
         "complete %": 100 * float(torch.cat(complete).float().mean()),
     }
-
-
-def _accurate(points: Points) -> Points:
-    keep = torch.nonzero(points.error_px < _MAX_ERROR_PX)[:, 0]
-    tracks = tuple(points.tracks[i] for i in keep.tolist())
-    return Points(points.xyz[keep], points.rgb[keep], points.error_px[keep], tracks)
 
 
 def _between(pixels: Tensor, z: Tensor, height: int, width: int) -> Tensor:

@@ -64,7 +64,7 @@ def confidence(score: Tensor, margin: Tensor, agreed: Agreement) -> Tensor:
 
     Logistic regression on points of the full models of six photo sets, of which 3 or 6 views were matched, each set with the same
     weight. On a set that it was not fitted to, what it calls 0.9 to 0.95 is right in 0.85 to 1.0 of the cases
-    (benchmarks/depth.py).
+    (benchmarks/confidence.py, which fits it).
 
     Args:
         score: (H, W) of the match, in [-1, 1].
@@ -75,10 +75,10 @@ def confidence(score: Tensor, margin: Tensor, agreed: Agreement) -> Tensor:
         (H, W) in [0, 1].
     """
     return torch.sigmoid(
-        -2.1
-        + 1.17 * score.clamp(0, 1)
-        + 3.13 * margin.clamp(max=8) / 8
-        + 1.87 * (agreed.support >= 1)
-        + 0.54 * (agreed.support >= 2)
-        - 0.81 * agreed.against.clamp(max=2)
+        -2.06
+        + 0.99 * score.clamp(0, 1)
+        + 3.32 * margin.clamp(max=8) / 8
+        + 1.85 * (agreed.support >= 1)
+        + 0.53 * (agreed.support >= 2)
+        - 0.80 * agreed.against.clamp(max=2)
     )

@@ -19,7 +19,7 @@ class DepthMap:
 
     view: View  # resized to the size of `depth`
     depth: Tensor  # (H, W) world units, 0 where unknown
-    confidence: Tensor  # (H, W) in [0, 1], how likely the depth is right within 3 %; 0 where unknown
+    confidence: Tensor  # (H, W) in [0, 1]: of the sweep how likely the depth is right within 3 %, of a network its own; 0 where unknown
     support: Tensor  # (H, W) int, how many other views' depth agrees
     filled: Tensor  # (H, W) bool, not matched but taken over from around
     far: float  # depth of what is farther than anything that was looked for, world units
@@ -66,3 +66,8 @@ def world_points(view: View, depth: Tensor, stride: int = 1) -> Tensor:
     K = view.K / torch.tensor([stride, stride, 1.0])[:, None]
     camera = pixel_rays(K, *depth.shape) * depth[..., None]
     return camera @ view.c2w[:3, :3].T + view.c2w[:3, 3]
+
+
+def block_size(view: View, stride: int) -> float:
+    """Side of what a block of stride x stride pixels shows of a surface at depth 1 that faces the camera."""
+    return stride / float(view.K[0, 0] * view.K[1, 1]) ** 0.5

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sparse3d.init.depth_map import DepthMap, sampled
+from sparse3d.init.depth_map import DepthMap, block_size, sampled
 from sparse3d.init.guesses import guesses
 from sparse3d.init.initialization import Origin, Start
 from sparse3d.init.sfm import sh_from_rgb
@@ -68,7 +68,7 @@ def _averaged(seen: Surfels, found: DepthMap, others: Sequence[DepthMap], tolera
         agrees = (there > 0) & ((ratio - 1).abs() <= tolerance) & ((factor - 1).abs() <= tolerance)
         total += torch.where(agrees, certain * factor, 0.0)
         weight += torch.where(agrees, certain, 0.0)
-    return replace(seen, centres=centre + rays * (total / weight.clamp(min=1e-6))[:, None])
+    return replace(seen, centres=centre + rays * torch.where(weight > 0, total / weight, 1.0)[:, None])
 
 
 def _covered(seen: Surfels, taken: Sequence[DepthMap], stride: int, tolerance: float) -> Tensor:
@@ -76,7 +76,7 @@ def _covered(seen: Surfels, taken: Sequence[DepthMap], stride: int, tolerance: f
     covered = torch.zeros(len(seen), dtype=torch.bool)
     for earlier in taken:
         there, z = sampled(earlier.depth, earlier.view, seen.centres)
-        spacing = stride * z / earlier.view.K[0, 0]
+        spacing = z * block_size(earlier.view, stride)
         agrees = (there > 0) & ((there - z).abs() <= tolerance * z)
         covered |= agrees & (seen.support > 0) & (spacing <= 1.4 * seen.spacing[:, 0])
     return covered

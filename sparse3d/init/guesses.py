@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparse3d.init.depth_map import DepthMap, world_points
+from sparse3d.init.depth_map import DepthMap, block_size, world_points
 from sparse3d.init.sfm import round_gaussians
 from sparse3d.init.surfels import block_colors
 from sparse3d.init.visibility import looked_through, seen_differently
@@ -42,7 +42,7 @@ def guesses(found: DepthMap, others: Sequence[DepthMap], stride: int, tolerance:
     moved = looked_through(near, others, tolerance) | seen_differently(near, color, others, tolerance)
     kept = ~(moved & looked_through(far, others, tolerance))
     points = torch.where(moved[:, None], far, near)
-    size = _SIGMA * stride * torch.where(moved, found.far, depth[chosen]) / view.K[0, 0]
+    size = _SIGMA * block_size(view, stride) * torch.where(moved, found.far, depth[chosen])
     return round_gaussians(points, size, _OPACITY, color)[kept]
 
 

@@ -68,12 +68,13 @@ def _swept(views: PosedViews, config: InitConfig, progress: StageReporter) -> In
     sparse = from_points(views.points)
     if not any((found.depth > 0).any() for found in maps) and (config.method == "planesweep" or len(sparse) == 0):
         raise UserError(
-            "the plane sweep found no depth that matches: the views may not overlap, or the given cameras may not belong to these "
-            "photos. Add photos that overlap by half or more"
+            "the plane sweep found no depth that matches: the views may not overlap, their masks may leave nothing, or the given cameras may "
+            "not belong to these photos. Add photos that overlap by half or more"
         )
     dense = fused(maps, config.stride, config.consistency)
-    if len(dense) > config.max_gaussians:
-        stride = math.ceil(config.stride * math.sqrt(len(dense) / config.max_gaussians))
+    stride = config.stride
+    while len(dense) > config.max_gaussians:
+        stride = max(stride + 1, math.floor(stride * math.sqrt(len(dense) / config.max_gaussians)))
         progress.note(
             f"{len(dense)} Gaussians are more than init.max_gaussians = {config.max_gaussians}: stride {stride}"
         )

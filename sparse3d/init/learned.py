@@ -54,7 +54,7 @@ def by_network(
         Start.of(found.gaussians, Origin.PREDICTED),
         _maps(found, ranges, config.consistency),
         config.method,
-        f"asked for, with the weights {name or weights.name} on {device}",
+        f"asked for, with the weights {config.weights or name} on {device}",
         found.notes,
     )
 

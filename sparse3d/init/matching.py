@@ -64,7 +64,8 @@ def match(
     scores = fine.mul_(1 - _COARSE).add_(F.interpolate(coarse[None], fine.shape[1:], mode="bilinear")[0], alpha=_COARSE)
     if similar is not None:
         scores = scores.lerp_(F.interpolate(similar[None], fine.shape[1:], mode="bilinear")[0], similar_weight)
-    costs = 1 - scores
+    # what no source sees costs as much as what looks unrelated, or pixels near a border would shun their true depth
+    costs = torch.where(scores > -1, 1 - scores, torch.ones_like(scores))
     _prefer(costs, view, depths, points)
     smooth = plane_sweep.semi_global(costs, grey(view.image), _SMALL, _LARGE)
     depth, plane = winner(smooth, depths)

@@ -68,7 +68,7 @@ def plane_count(view: View, sources: Sequence[View], near: float, far: float, st
 
 
 def tilts(view: View) -> list[Tensor]:
-    """The shapes of four families of tilted planes: what their depth is at each pixel, 1 in the middle of the view.
+    """The shapes of four families of tilted planes: what their depth is at each pixel, 1 on the optical axis.
 
     Walls, floors and ceilings are seldom parallel to the picture; a window of pixels on them matches only along planes that
     are tilted as they are (Gallup et al., "Real-time plane-sweeping stereo with multiple sweeping directions", CVPR 2007).

@@ -20,6 +20,7 @@ from sparse3d.init.holes import fill_small, without_specks
 from sparse3d.init.matching import Match, grey, match
 from sparse3d.init.neighbours import choose_sources, depth_range
 from sparse3d.init.planes import plane_count, sweep_depths
+from sparse3d.init.sfm import MAX_ERROR_PX
 from sparse3d.progress import StageReporter
 from sparse3d.types import Points, PosedViews, View
 
@@ -38,14 +39,15 @@ def estimate_depths(views: PosedViews, config: InitConfig, progress: StageReport
         One map for each view; a view with no usable source has depth 0 everywhere, and a warning says so.
     """
     small = tuple(view.resized(*fitted_size(view.height, view.width, config.max_size)) for view in views.views)
-    sources = choose_sources(views, config.sources)
+    points = views.points.within(MAX_ERROR_PX)
+    sources = choose_sources(PosedViews(views.views, points), config.sources)
     extent = scene_extent(torch.stack([view.c2w for view in small]))
-    ranges = [depth_range(view, views.points, config.near, config.far, extent) for view in small]
+    ranges = [depth_range(view, points, config.near, config.far, extent) for view in small]
     features = _features(small, config)
     matches: list[Match] = []
     for index, view in enumerate(small):
         if sources[index]:
-            matches.append(_matched(index, small, sources[index], ranges[index], features, views.points, config))
+            matches.append(_matched(index, small, sources[index], ranges[index], features, points, config))
         else:
             progress.warning(f"{view.name}: no other view looks the same way, so it gets no depth")
             nothing = torch.zeros(view.height, view.width)

@@ -9,6 +9,7 @@ from sparse3d.kernels.reference import SH_C0
 from sparse3d.types import Gaussians, Points
 
 START_OPACITY = 0.1  # 3DGS
+MAX_ERROR_PX = 4.0  # mean reprojection error of a point that is believed
 
 
 def sh_from_rgb(rgb: Tensor) -> Tensor:
@@ -37,20 +38,18 @@ def neighbour_distance(points: Tensor, neighbours: int = 3) -> Tensor:
     return torch.cat(parts).pow(2).mean(dim=1).sqrt()
 
 
-def from_points(points: Points, max_error_px: float = 4.0) -> Gaussians:
+def from_points(points: Points) -> Gaussians:
     """One round Gaussian for each sparse point, as wide as the gap to its neighbours.
 
     Args:
-        points: P points.
-        max_error_px: Points with a larger mean reprojection error are left out.
+        points: P points; those with a mean reprojection error above 4 px are left out.
 
     Returns:
         Gaussians of SH degree 0, opacity 0.1.
     """
-    keep = points.error_px <= max_error_px
-    xyz, rgb = points.xyz[keep], points.rgb[keep]
-    distance = neighbour_distance(xyz).clamp(min=1e-7)
-    return round_gaussians(xyz, distance, START_OPACITY, rgb)
+    good = points.within(MAX_ERROR_PX)
+    distance = neighbour_distance(good.xyz).clamp(min=1e-7)
+    return round_gaussians(good.xyz, distance, START_OPACITY, good.rgb)
 
 
 def round_gaussians(centres: Tensor, sigma: Tensor, opacity: float, rgb: Tensor) -> Gaussians:

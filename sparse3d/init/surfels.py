@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse3d.geometry import pixel_rays, quat_from_rotation
-from sparse3d.init.depth_map import DepthMap
+from sparse3d.init.depth_map import DepthMap, block_size
 
 _REACH = 3  # pixels to each side that a plane is fitted to
 _STEEPEST = 0.25  # cosine between surface normal and ray at least: what is seen flatter is taken as this flat
@@ -67,7 +67,7 @@ def surfels(found: DepthMap, stride: int) -> Surfels:
         upright, F.normalize(torch.linalg.cross(torch.tensor([0.0, 1, 0]).expand_as(rays), normals), dim=1), across
     )
     frame = torch.stack([across, torch.linalg.cross(normals, across), normals], dim=2)
-    size = stride / (w * view.K[0, 0])
+    size = block_size(view, stride) / w
     return Surfels(
         rays / w[:, None] @ view.c2w[:3, :3].T + view.c2w[:3, 3],
         quat_from_rotation(view.c2w[:3, :3] @ frame),
