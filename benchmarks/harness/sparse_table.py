@@ -60,9 +60,11 @@ class SparseTable:
         self.table.row(outcome.scene, f"{outcome.views}{placed}", outcome.method, *self._cells(outcome.seeds))
 
     def means(self) -> None:
-        """A row for each number of views and method: the mean over the scenes that did not fail."""
+        """A row for each number of views and method: the mean over the scenes that did not fail. None for a single scene."""
         for views, method in dict.fromkeys((outcome.views, outcome.method) for outcome in self.outcomes):
             group = [outcome for outcome in self.outcomes if (outcome.views, outcome.method) == (views, method)]
+            if len(group) == 1:
+                continue
             made = [outcome.seeds for outcome in group if outcome.seeds]
             seeds = [mean_values(rows) for rows in zip(*made, strict=True)]
             count = f"{len(made)}" if len(made) == len(group) else f"{len(made)} of {len(group)}"
