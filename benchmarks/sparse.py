@@ -124,7 +124,7 @@ def main() -> None:
     """Prints a Markdown table."""
     options = arguments()
     compared = methods(options.preset, options.settings, options.baseline)
-    print(f"renderer {choose('auto')}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
+    print(f"renderer {choose(compared[0].config.renderer)}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
     table = SparseTable(title(options), exact=options.poses == "given" and not options.perturb)
     notes: dict[str, None] = {}
     for scene in map(folder_of, options.scenes):
