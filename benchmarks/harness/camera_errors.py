@@ -21,12 +21,19 @@ class Perturbation:
     angle_deg: float
     focal_percent: float
 
-    def __call__(self, views: tuple[View, ...], seed: int) -> tuple[View, ...]:
-        """The views with their cameras turned and focal lengths changed, none of them in the same way for another seed."""
+    def __call__(self, views: Sequence[View], names: Sequence[str], seed: int) -> tuple[View, ...]:
+        """The views with their cameras turned and focal lengths changed, none of them in the same way for another seed.
+
+        Args:
+            views: Some of the set's.
+            names: Of all photos of the set, so that a view is turned the same way whichever others there are.
+            seed: Of the axes.
+        """
         generator = torch.Generator().manual_seed(1000 + seed)
+        axes = {name: torch.randn(3, generator=generator) for name in names}
         changed = []
         for view in views:
-            axis = torch.nn.functional.normalize(torch.randn(3, generator=generator), dim=0)
+            axis = torch.nn.functional.normalize(axes[view.name], dim=0)
             turn = se3_exp(torch.cat([axis * math.radians(self.angle_deg), torch.zeros(3)]))
             K = view.K.clone()
             K[:2, :2] *= 1 + self.focal_percent / 100

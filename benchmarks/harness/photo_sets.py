@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.camera_errors import Perturbation
 from sparse3d.config import Config
 from sparse3d.geometry import fitted_size
-from sparse3d.io.photos import load_photos
+from sparse3d.io.photos import find_photos, load_photos
 from sparse3d.pose.known import load_known
 from sparse3d.pose.triangulate import triangulate
 from sparse3d.types import Points, PosedViews, View
@@ -114,8 +114,10 @@ def with_given_cameras(
         perturb: What is done to all cameras, those of the test views too.
     """
     true = true_views(scene, fold)
-    views = tuple(true.values()) if perturb is None else perturb(tuple(true.values()), config.seed)
-    posed = {view.name: view for view in views}
+    posed = true
+    if perturb is not None:
+        names = [file.name for file in find_photos([scene / "images"])]
+        posed = {view.name: view for view in perturb(tuple(true.values()), names, config.seed)}
     full = PosedViews(in_order(posed, fold.training), Points.none())
     points = triangulate(full, config.pose, config.seed)
     return PhotoSet(

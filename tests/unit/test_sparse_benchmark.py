@@ -47,7 +47,10 @@ def test_test_views_come_into_the_estimated_frame(focal, K_focal):
 
 def test_perturbed_cameras_have_the_errors_that_were_asked_for():
     views = views_around(4)
-    perturbed = Perturbation(0.5, 2.0)(views, seed=0)
+    names = [view.name for view in views]
+    perturbed = Perturbation(0.5, 2.0)(views, names, seed=0)
+    (alone,) = Perturbation(0.5, 2.0)(views[2:3], names, seed=0)
+    assert torch.equal(alone.c2w, perturbed[2].c2w)
     for before, after in zip(views, perturbed, strict=True):
         turn = before.c2w[:3, :3].T @ after.c2w[:3, :3]
         angle = torch.rad2deg(torch.arccos(((turn.double().trace() - 1) / 2).clamp(max=1)))
