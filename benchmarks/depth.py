@@ -2,7 +2,7 @@
 
     python benchmarks/depth.py room fern fountain fox apartment_walk redkitchen kitchen --views 3 6
 
-Cameras are a set's own, sparse points triangulated from the training views alone, as in llff.py; pictures are 504 px wide or
+Cameras are a set's own, sparse points triangulated from the training views alone, as in sparse.py; pictures are 504 px wide or
 high. Truth are the points of the full model that a view sees; `room`, the photos of examples/, has exact depth at every pixel.
 
 *sweep* is the cheapest depth at every pixel, *smoothed* the one after semi-global matching, *kept* what remains of that with the
@@ -28,7 +28,7 @@ import json
 import torch
 import torch.nn.functional as F
 from harness.depth_truth import MEASURES, Truth, from_depths, from_points, scores
-from llff import DATA, FULL_SIZE, ROOT, load
+from harness.photo_sets import DATA, FULL_SIZE, ROOT, fold_of, with_given_cameras
 from torch import Tensor
 
 from sparse3d.config import Config, load_config
@@ -78,10 +78,10 @@ def _exact(folder: Path, view: View) -> Tensor:
 
 def real(name: str, count: int, config: Config) -> tuple[PosedViews, tuple[View, ...], list[Truth]]:
     """Training and test views of a photo set, with the points of its full model."""
-    training, test, _ = load(DATA / name, count, SIZE, config)
+    loaded = with_given_cameras(DATA / name, fold_of(DATA / name, count), SIZE, config)
     photos = load_photos(find_photos([DATA / name / "images"]), SIZE, warn=print)
     points = load_known(DATA / name / "sparse" / "0", photos, warn=print).points
-    return training, test.views, from_points(training.views, points)
+    return loaded.training, loaded.test, from_points(loaded.training.views, points)
 
 
 def unsmoothed(costs: Tensor, *_: object) -> Tensor:

@@ -9,7 +9,6 @@ Without a CUDA GPU it says so and ends with exit code 2. Times are what passed u
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -20,11 +19,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from harness.parity import differences
+from harness.photo_sets import DATA, fold_of, photo_files, with_given_cameras
 from harness.rasters import Pass
-from harness.scenes import COUNTS, DATA, SIZES, read_size, relief
+from harness.scenes import COUNTS, SIZES, read_size, relief
 from harness.tables import Table
 from harness.timing import alternating, typical
-from llff import load
 
 from sparse3d.config import load_config
 from sparse3d.io.load import load_scene
@@ -97,10 +96,9 @@ def reconstruction(
 def fern_on_gpu(name: str) -> None:
     """recon of three photos of "fern" at 504x378, measured on the field's test photos."""
     scene, settings = DATA / "fern", ["renderer=gsplat", "photos.max_size=504"]
-    _, test = load(scene, 3, 504, load_config("balanced", settings))
-    names = json.loads((scene / "split.json").read_text())["train3"]
-    photos = [scene / "images" / photo for photo in names]
-    reconstruction(photos, scene / "sparse" / "0", test.views, settings, name)
+    fold = fold_of(scene, 3)
+    test = with_given_cameras(scene, fold, 504, load_config("balanced", settings)).test
+    reconstruction(photo_files(scene, fold.training), scene / "sparse" / "0", test, settings, name)
 
 
 def main() -> None:

@@ -15,11 +15,11 @@ import json
 import os
 import time
 from itertools import combinations
-from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from harness.photo_sets import DATA, SETS
 from torch import Tensor
 
 from sparse3d.config import load_config
@@ -29,10 +29,6 @@ from sparse3d.io.photos import DEFAULT_FOCAL, load_photos
 from sparse3d.pose.estimate import estimate_poses
 from sparse3d.progress import StageReporter
 from sparse3d.types import Photo
-
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("SPARSE3D_DATA", ROOT.parent / "shared" / "data"))
-SETS = ("fern", "fox", "fountain", "apartment_walk", "redkitchen", "monstree", "kitchen", "brighton")
 
 
 def angle_deg(a: Tensor, b: Tensor) -> float:

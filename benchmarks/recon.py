@@ -15,6 +15,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from harness.photo_sets import DATA
 
 from sparse3d.cli.progress import reporter
 from sparse3d.config import load_config
@@ -23,9 +24,6 @@ from sparse3d.io.load import load_scene
 from sparse3d.io.photos import find_photos
 from sparse3d.metrics.pose import pose_errors
 from sparse3d.pipeline import recon
-
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("SPARSE3D_DATA", ROOT.parent / "shared" / "data"))
 
 
 def main() -> None:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
 
 import torch
 
 from harness.rasters import Pass
 from harness.scenes import relief
 
+Result = TypeVar("Result")
+
 
 def peak_mb(count: int, width: int, height: int) -> tuple[float, float]:
     """Resident megabytes of a fresh process before, and at most up to the end of, one forward and backward pass."""
+    return in_fresh_process(_peak_mb, count, width, height)
+
+
+def in_fresh_process(function: Callable[..., Result], *arguments: object) -> Result:
+    """What a function of a module returns, or raises, in a process that has done nothing before."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-        return fresh.submit(_peak_mb, count, width, height).result()
+        return fresh.submit(function, *arguments).result()
 
 
 def growth_mb(calls: int, warm_up: int = 200) -> float:

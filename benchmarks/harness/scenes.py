@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from harness.photo_sets import DATA, fold_of, with_given_cameras
 from sparse3d.config import load_config
 from sparse3d.geometry import quat_from_rotation
 from sparse3d.init.initialize import initialize
@@ -20,7 +20,6 @@ from sparse3d.progress import StageReporter
 from sparse3d.render import rasterizer, render
 from sparse3d.types import Cameras, Gaussians, View
 
-DATA = Path(os.environ.get("SPARSE3D_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 SIZES = ("252x189", "504x378", "1008x756")  # a quarter, a half and all of a photo of 1008 pixels
 COUNTS = (20_000, 100_000, 300_000)  # Gaussians
 _DISTANCE = 4.0  # from the relief's cameras to what they turn around
@@ -115,10 +114,8 @@ def photographed(cache: Path) -> tuple[Scene, Scene]:
     Raises:
         SystemExit: the photo set is not there.
     """
-    from llff import load
-
     config = load_config("balanced")
-    training, *_ = load(DATA / "fern", 3, 504, config)
+    training = with_given_cameras(DATA / "fern", fold_of(DATA / "fern", 3), 504, config).training
     files = (cache / "fern3-initialized.ply", cache / "fern3-trained.ply")
     if not all(file.is_file() for file in files):
         cache.mkdir(parents=True, exist_ok=True)
