@@ -12,17 +12,20 @@ from sparse3d.init.depth_map import DepthMap, block_size, world_points
 from sparse3d.init.sfm import round_gaussians
 from sparse3d.init.surfels import block_colors
 from sparse3d.init.visibility import looked_through, seen_differently
+from sparse3d.io._pycolmap import cv2
 from sparse3d.types import Gaussians
 
 _SIGMA = 0.6  # standard deviation, in distances to the next Gaussian
 _OPACITY = 0.5
+_LARGE_HOLE = 0.02  # of the picture
 
 
 def guesses(found: DepthMap, others: Sequence[DepthMap], stride: int, tolerance: float) -> Gaussians:
     """Round Gaussians in the holes of a depth map: at the depth that `completed` gives them, or at the far end.
 
     The far end takes those that another view contradicts at the nearer place, because it looks through there or shows
-    another colour; a shell of sky and background. What is contradicted there too is left out.
+    another colour, if their hole is large: a shell of sky and background. In small holes, and where views look through the far end
+    too, they are left out.
 
     Args:
         found: A view's depth map.
@@ -40,10 +43,17 @@ def guesses(found: DepthMap, others: Sequence[DepthMap], stride: int, tolerance:
     depth = 1 / _blocks(1 / completed(found), stride)
     near, far = (world_points(view, z, stride)[chosen] for z in (depth, torch.full_like(depth, found.far)))
     moved = looked_through(near, others, tolerance) | seen_differently(near, color, others, tolerance)
-    kept = ~(moved & looked_through(far, others, tolerance))
+    kept = ~moved | (_in_large_hole(chosen) & ~looked_through(far, others, tolerance))
     points = torch.where(moved[:, None], far, near)
     size = _SIGMA * block_size(view, stride) * torch.where(moved, found.far, depth[chosen])
     return round_gaussians(points, size, _OPACITY, color)[kept]
+
+
+def _in_large_hole(empty: Tensor) -> Tensor:
+    """Which empty blocks lie in a connected hole of more than a fiftieth of the picture. (rows, columns) bool -> (P,) bool"""
+    _, labels, stats, _ = cv2().connectedComponentsWithStats(empty.numpy().astype("uint8"), connectivity=8)
+    sizes = torch.from_numpy(stats[:, cv2().CC_STAT_AREA].copy())
+    return (sizes > _LARGE_HOLE * empty.numel())[torch.from_numpy(labels).long()][empty]
 
 
 def completed(found: DepthMap) -> Tensor:
