@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from harness import photo_sets
+from harness import estimated_cameras, photo_sets
 from harness.baselines import methods
 from harness.sparse_run import Task, measure, reconstruct
 
@@ -62,10 +62,26 @@ def task_of(scene: Path, method: str = "sparse3d", **options: bool) -> Task:
     return Task(scene, photo_sets.fold_of(scene, 3), 126, replace(found, config=short), **options)
 
 
+def once(estimate):
+    """COLMAP's threads decide the last bits of a camera: who shows the same photos a second time gets the first cameras."""
+    first = []
+
+    def estimated(photos, *arguments, **options):
+        if not first:
+            first.append((photos, estimate(photos, *arguments, **options)))
+        shown, found = first[0]
+        assert [photo.name for photo in photos] == [photo.name for photo in shown] == TRAIN
+        assert all(torch.equal(a.image, b.image) for a, b in zip(photos, shown, strict=True))
+        return found
+
+    return estimated
+
+
 @pytest.mark.parametrize("method", ["sparse3d", "plain"])
 @pytest.mark.parametrize("estimated", [False, True], ids=["given", "estimated"])
-def test_test_photos_do_not_leak(room, noisy, method, estimated):
+def test_test_photos_do_not_leak(room, noisy, method, estimated, monkeypatch):
     """With noise in their place the scene is the same to the last bit; only what is measured on differs."""
+    monkeypatch.setattr(estimated_cameras, "estimate_poses", once(estimated_cameras.estimate_poses))
     made, blind = (reconstruct(task_of(scene, method, estimated=estimated)) for scene in (room, noisy))
     assert [view.name for view in made.photos.training.views] == TRAIN
     assert len(made.photos.training.points) > 20
