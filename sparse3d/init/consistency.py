@@ -42,8 +42,8 @@ def agreement(index: int, views: Sequence[View], depths: Sequence[Tensor], toler
     shape, known = depth.shape, depth > 0
     points = world_points(view, depth).reshape(-1, 3)
     support, against = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    at = world_points(view, torch.ones_like(depth)).reshape(-1, 3)  # any depth will do to know the pixel
-    pixels = project(at, view.cameras.w2c[0], view.K)[0]
+    rows, columns = torch.meshgrid(*(torch.arange(size) + 0.5 for size in shape), indexing="ij")
+    pixels = torch.stack([columns, rows], dim=-1).reshape(-1, 2)
     for other, other_view in enumerate(views):
         if other == index:
             continue

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 
 from sparse3d.config import InitConfig
-from sparse3d.geometry import scene_extent
 from sparse3d.init import depthsplat, mvsplat, pixelsplat
 from sparse3d.init.consistency import agreement
 from sparse3d.init.depth_map import DepthMap
 from sparse3d.init.initialization import Initialization, Origin, Start
-from sparse3d.init.neighbours import choose_sources, depth_range
+from sparse3d.init.neighbours import surroundings
 from sparse3d.init.networks.prediction import Prediction
 from sparse3d.init.networks.weights import find_weights
 from sparse3d.progress import StageReporter
@@ -36,9 +35,7 @@ def by_network(
     Raises:
         UserError: weights that are missing or do not fit, or views that the network cannot take.
     """
-    sources = choose_sources(views, config.sources)
-    extent = scene_extent(torch.stack([view.c2w for view in views.views]))
-    ranges = [depth_range(view, views.points, config.near, config.far, extent) for view in views.views]
+    sources, ranges = surroundings(views, config)
     weights, name = find_weights(config.method, config.weights, config.accept_license)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     arguments = (views.views, weights, sources, ranges, progress)

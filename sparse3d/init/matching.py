@@ -18,6 +18,7 @@ from sparse3d.types import View
 _GREY = (0.299, 0.587, 0.114)
 _CENSUS = 0.5  # weight of the census transform against ZNCC, which is blunter and heeds no exposure
 _COARSE = 0.4  # weight of the half-sized pictures against the full ones
+_UNSEEN = -0.999  # scores below this, but for rounding -1, are of places that no source sees
 _SMALL, _LARGE = 0.08, 2.4  # prices of semi-global matching for a step of one plane, and for a jump
 _NEAR_WINNER = 3  # planes on either side of the winner that are no rivals to it
 _POINT_WEIGHT, _POINT_REACH = 0.5, 4.0  # of a sparse point's pull, and after how many planes it pulls no harder
@@ -62,10 +63,11 @@ def match(
     fine = _fine(view, sources, depths, window)
     coarse = _coarse(_halved(view), [_halved(source) for source in sources], depths, window)
     scores = fine.mul_(1 - _COARSE).add_(F.interpolate(coarse[None], fine.shape[1:], mode="bilinear")[0], alpha=_COARSE)
+    unseen = scores < _UNSEEN
     if similar is not None:
         scores = scores.lerp_(F.interpolate(similar[None], fine.shape[1:], mode="bilinear")[0], similar_weight)
     # what no source sees costs as much as what looks unrelated, or pixels near a border would shun their true depth
-    costs = torch.where(scores > -1, 1 - scores, torch.ones_like(scores))
+    costs = torch.where(unseen, torch.ones_like(scores), 1 - scores)
     _prefer(costs, view, depths, points)
     smooth = plane_sweep.semi_global(costs, grey(view.image), _SMALL, _LARGE)
     depth, plane = winner(smooth, depths)

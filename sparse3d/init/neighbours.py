@@ -5,10 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparse3d.config import InitConfig
 from sparse3d.errors import UserError
+from sparse3d.geometry import scene_extent
+from sparse3d.init.sfm import MAX_ERROR_PX
 from sparse3d.types import Points, PosedViews, View
 
 _BEST_ANGLE_DEG = 7.0  # triangulation angle that matches best: wide enough for depth, narrow enough to look alike
+
+
+def surroundings(views: PosedViews, config: InitConfig) -> tuple[list[list[int]], list[tuple[float, float]]]:
+    """For each view the others to compare it with, best first, and the nearest and farthest depth to look at, world units.
+
+    Points with a large reprojection error have no say. Errors as of `depth_range`.
+    """
+    points = views.points.within(MAX_ERROR_PX)
+    extent = scene_extent(torch.stack([view.c2w for view in views.views]))
+    ranges = [depth_range(view, points, config.near, config.far, extent) for view in views.views]
+    return choose_sources(PosedViews(views.views, points), config.sources), ranges
 
 
 def choose_sources(views: PosedViews, count: int) -> list[list[int]]:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from sparse3d.config import InitConfig
-from sparse3d.geometry import fitted_size, scene_extent
+from sparse3d.geometry import fitted_size
 from sparse3d.init.consistency import agreement, confidence
 from sparse3d.init.depth_map import DepthMap, sampled, world_points
 from sparse3d.init.features import DenseXFeat, FeatureMap, similarity
 from sparse3d.init.holes import fill_small, without_specks
 from sparse3d.init.matching import Match, grey, match
-from sparse3d.init.neighbours import choose_sources, depth_range
+from sparse3d.init.neighbours import surroundings
 from sparse3d.init.planes import plane_count, sweep_depths
 from sparse3d.init.sfm import MAX_ERROR_PX
 from sparse3d.progress import StageReporter
@@ -40,9 +40,7 @@ def estimate_depths(views: PosedViews, config: InitConfig, progress: StageReport
     """
     small = tuple(view.resized(*fitted_size(view.height, view.width, config.max_size)) for view in views.views)
     points = views.points.within(MAX_ERROR_PX)
-    sources = choose_sources(PosedViews(views.views, points), config.sources)
-    extent = scene_extent(torch.stack([view.c2w for view in small]))
-    ranges = [depth_range(view, points, config.near, config.far, extent) for view in small]
+    sources, ranges = surroundings(views, config)
     features = _features(small, config)
     matches: list[Match] = []
     for index, view in enumerate(small):

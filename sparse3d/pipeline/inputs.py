@@ -41,6 +41,18 @@ def _is_video(inputs: Sequence[Path]) -> bool:
 
 
 def read_photos(paths: Sequence[Path], folder: Path, config: Config, strict: bool, log: Log) -> tuple[Photo, ...]:
+    """The photos in files, or the sharpest frames of a video.
+
+    Args:
+        paths: Of photos, or of one video.
+        folder: Where frames of a video are written.
+        config: Sizes, frames and intrinsics.
+        strict: Stop at a file that cannot be read instead of going on without it.
+        log: Told what is read and left out.
+
+    Raises:
+        UserError: fewer than two can be read.
+    """
     progress = log.stage("photos")
     progress.start(f"reading {len(paths)} files")
     if _is_video(paths):

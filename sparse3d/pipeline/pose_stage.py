@@ -60,6 +60,19 @@ def pose_report(scene: SceneFolder) -> dict[str, Any] | None:
 def pose_stage(
     scene: SceneFolder, paths: Sequence[Path], config: Config, known: Path | None, strict: bool, log: Log
 ) -> PosedViews:
+    """Cameras of photos, from an earlier run with the same photos and settings where there is one.
+
+    Args:
+        scene: Where the stage's output goes.
+        paths: Of photos, or of one video.
+        config: Settings of photos and poses, and the seed.
+        known: Cameras that the user gives.
+        strict: Stop at an unreadable photo or a missing camera instead of going on without it.
+        log: Told everything that happens.
+
+    Raises:
+        UserError: as of `find_poses`.
+    """
     progress = log.stage("pose")
     files = [identity(path) for path in paths]
     settings = as_dict(config)

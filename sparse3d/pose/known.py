@@ -60,26 +60,15 @@ def load_known(
     pairs = _match([camera.name for camera in cameras], [photo.name for photo in photos])
     photo_of = {camera: photo for camera, photo in pairs}
     camera_of = {photo: camera for camera, photo in pairs}
-    without_photo = [camera.name for i, camera in enumerate(cameras) if i not in photo_of]
-    without_camera = [photo.name for i, photo in enumerate(photos) if i not in camera_of]
     if len(pairs) < minimum:
         raise UserError(
             f"{path} has cameras for {len(pairs)} of {len(photos)} photos, needed {minimum}. It names "
             f"{some_names([camera.name for camera in cameras])}; the photos are {some_names([photo.name for photo in photos])}. "
             "Names have to be equal, suffixes may differ."
         )
-    if without_photo and strict:
-        raise UserError(
-            f"{path} names photos that are missing: {some_names(without_photo)}. Add them, or run without strict."
-        )
-    if without_camera and strict:
-        raise UserError(
-            f"{path} has no camera for {some_names(without_camera)}. Remove these photos, or run without strict."
-        )
-    if without_photo:
-        warn(f"{path} names {len(without_photo)} photos that are not there: {some_names(without_photo)}; ignored")
-    if without_camera:
-        warn(f"{path} has no camera for {len(without_camera)} photos: {some_names(without_camera)}; {rest}")
+    without_photo = [camera.name for i, camera in enumerate(cameras) if i not in photo_of]
+    without_camera = [photo.name for i, photo in enumerate(photos) if i not in camera_of]
+    _tell_of_missing(path, without_photo, without_camera, strict, warn, rest)
     origin = _origin([cameras[c].c2w for c, _ in pairs])
     if origin.any():
         place = ", ".join(f"{v:.10g}" for v in origin.tolist())
@@ -97,6 +86,29 @@ def load_known(
     if found.in_metres:
         note("the cameras are in metres, and so is the scene")
     return PosedViews(views, points.seen_by([view.name for view in views]))
+
+
+def _tell_of_missing(
+    path: Path,
+    without_photo: Sequence[str],
+    without_camera: Sequence[str],
+    strict: bool,
+    warn: Callable[[str], None],
+    rest: str,
+) -> None:
+    """Warns of cameras and photos that lack each other; an error when `strict`."""
+    if without_photo and strict:
+        raise UserError(
+            f"{path} names photos that are missing: {some_names(without_photo)}. Add them, or run without strict."
+        )
+    if without_camera and strict:
+        raise UserError(
+            f"{path} has no camera for {some_names(without_camera)}. Remove these photos, or run without strict."
+        )
+    if without_photo:
+        warn(f"{path} names {len(without_photo)} photos that are not there: {some_names(without_photo)}; ignored")
+    if without_camera:
+        warn(f"{path} has no camera for {len(without_camera)} photos: {some_names(without_camera)}; {rest}")
 
 
 def _origin(c2ws: Sequence[Tensor]) -> Tensor:

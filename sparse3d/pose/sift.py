@@ -63,15 +63,16 @@ class Sift:
         reader.camera_model = "SIMPLE_PINHOLE"
         if (folder / "masks").is_dir():
             reader.mask_path = folder / "masks"
-        colmap.extract_features(
-            folder / "d.db",
-            folder / "images",
-            image_names=[image_name(i) for i in range(photos)],
-            camera_mode=colmap.CameraMode.PER_IMAGE,
-            reader_options=reader,
-            extraction_options=options,
-            device=colmap.Device.cpu,
-        )
+        colmap.Database.open(str(folder / "d.db")).close()
+        where: dict[str, Any] = {
+            "database_path": folder / "d.db",
+            "image_path": folder / "images",
+            "image_names": [image_name(i) for i in range(photos)],
+            "camera_mode": colmap.CameraMode.PER_IMAGE,
+        }
+        # without this, ids are given in the order in which threads are done, and the last bits of results change with them
+        colmap.import_images(**where, options=reader)
+        colmap.extract_features(**where, reader_options=reader, extraction_options=options, device=colmap.Device.cpu)
 
 
 def _match(colmap: Any, folder: Path, pairs: Sequence[Pair]) -> None:

@@ -71,17 +71,8 @@ def predict_pairs(
         raise ValueError(
             f"{len(views)} views, {len(sources)} lists of sources, {len(depth_ranges)} depth ranges: needed one each"
         )
-    if len(views) < 2:
-        raise UserError(
-            f"the network needs at least 2 views, found {len(views)}. Add a photo that overlaps it by half or more"
-        )
+    groups = _groups(sources, at_once)
     fed = [cropped(view, *size) for view in views]
-    groups: dict[tuple[int, ...], list[int]] = {}  # and the views whose Gaussians come from there
-    for i, of in enumerate(sources):
-        if of:
-            groups.setdefault(tuple(sorted({i, *of[: at_once - 1]})), []).append(i)
-    if not groups:
-        raise UserError("no view has another that looks the same way. Add photos that overlap by half or more")
     depths, confidences = torch.zeros(len(views), *size), torch.zeros(len(views), *size)
     gaussians: dict[int, Gaussians] = {}
     progress.start("pairs of views" if at_once == 2 else "groups of views", total=len(groups))
@@ -103,6 +94,25 @@ def predict_pairs(
     return Prediction(
         Gaussians.joined([gaussians[i] for i in sorted(gaussians)]), tuple(fed), depths, confidences, notes
     )
+
+
+def _groups(sources: Sequence[Sequence[int]], at_once: int) -> dict[tuple[int, ...], list[int]]:
+    """Which views the network looks at together, and whose Gaussians come from there.
+
+    Raises:
+        UserError: there are no two views to look at together.
+    """
+    if len(sources) < 2:
+        raise UserError(
+            f"the network needs at least 2 views, found {len(sources)}. Add a photo that overlaps it by half or more"
+        )
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, of in enumerate(sources):
+        if of:
+            groups.setdefault(tuple(sorted({i, *of[: at_once - 1]})), []).append(i)
+    if not groups:
+        raise UserError("no view has another that looks the same way. Add photos that overlap by half or more")
+    return groups
 
 
 def _stacked(views: Sequence[View]) -> tuple[Tensor, Tensor, Tensor]:
