@@ -28,7 +28,7 @@ import json
 import torch
 import torch.nn.functional as F
 from harness.depth_truth import MEASURES, Truth, from_depths, from_points, scores
-from harness.photo_sets import DATA, FULL_SIZE, ROOT, fold_of, with_given_cameras
+from harness.photo_sets import DATA, FULL_SIZE, ROOT, fold_of, model_points, with_given_cameras
 from torch import Tensor
 
 from sparse3d.config import Config, load_config
@@ -79,9 +79,7 @@ def _exact(folder: Path, view: View) -> Tensor:
 def real(name: str, count: int, config: Config) -> tuple[PosedViews, tuple[View, ...], list[Truth]]:
     """Training and test views of a photo set, with the points of its full model."""
     loaded = with_given_cameras(DATA / name, fold_of(DATA / name, count), SIZE, config)
-    photos = load_photos(find_photos([DATA / name / "images"]), SIZE, warn=print)
-    points = load_known(DATA / name / "sparse" / "0", photos, warn=print).points
-    return loaded.training, loaded.test, from_points(loaded.training.views, points)
+    return loaded.training, loaded.test, from_points(loaded.training.views, model_points(DATA / name, SIZE))
 
 
 def unsmoothed(costs: Tensor, *_: object) -> Tensor:

@@ -1,4 +1,4 @@
-"""One picture of all held-out views of a run: photo, render, difference."""
+"""One picture of many: all held-out views of a run as photo, render and difference, or frames of a flight."""
 
 from __future__ import annotations
 
@@ -31,6 +31,17 @@ def contact_sheet(rows: Sequence[Row]) -> Tensor:
     strips = [_row(row) for row in rows]
     width = max(strip.shape[2] for strip in strips)
     return torch.cat([F.pad(strip, (0, width - strip.shape[2])) for strip in strips], dim=1)
+
+
+def frame_sheet(frames: Sequence[tuple[str, Tensor]], columns: int) -> Tensor:
+    """Labelled pictures (3, H, W) of one size, row by row. (3, H', W')
+
+    The last row is filled with black.
+    """
+    cells = [torch.cat([_label(label, picture.shape[2]), picture], dim=1) for label, picture in frames]
+    cells += [torch.zeros_like(cells[0])] * (-len(cells) % columns)
+    rows = [torch.cat(cells[first : first + columns], dim=2) for first in range(0, len(cells), columns)]
+    return torch.cat(rows, dim=1)
 
 
 def _row(row: Row) -> Tensor:

@@ -23,7 +23,7 @@ MEASURES = (
     "two views within 3 %",
     "complete %",
 )
-_MAX_ERROR_PX = 1.0  # points whose mean reprojection error is larger are no truth
+MAX_ERROR_PX = 1.0  # points whose mean reprojection error is larger are no truth
 _OCCLUDED = 0.05  # relative: a view sees a point unless it sees something this much nearer there
 
 
@@ -43,7 +43,7 @@ def from_points(views: Sequence[View], points: Points) -> list[Truth]:
     Only a point whose track holds the view counts, so that nothing hidden does. Between the points depth is taken to be
     linear in 1/z, which is enough to say which pixels another view sees.
     """
-    points = points.within(_MAX_ERROR_PX)
+    points = points.within(MAX_ERROR_PX)
     dense, chosen = [], []
     for view in views:
         seen = torch.tensor([view.name in track for track in points.tracks])

@@ -101,6 +101,12 @@ def true_views(scene: Path, fold: Fold) -> dict[str, View]:
     return found
 
 
+def model_points(scene: Path, size: int) -> Points:
+    """All points of the set's own model, which every photo of the set took part in: for measuring only."""
+    photos = load_photos(find_photos([scene / "images"]), size, warn=print)
+    return load_known(scene / "sparse" / "0", photos, warn=print).points
+
+
 def with_given_cameras(
     scene: Path, fold: Fold, size: int, config: Config, perturb: Perturbation | None = None
 ) -> PhotoSet:
