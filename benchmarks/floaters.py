@@ -10,8 +10,9 @@ known between the points, so sky and bare walls do not count, but everything tha
 
 *held-out* is measured at the test views, with the points whose track holds the view. *orbit* is measured on 12 cameras of a flight from 15
 degrees left to 15 degrees right of the middle training view, about the point that the training views look at; there a point counts
-unless another one nearby in the picture is nearer. Where that hides too little, a true surface counts as haze, for every method
-alike: compare methods, and numbers before and after a change, on the same scene.
+unless another one close by in the picture is nearer. Where that hides too little, a true surface counts as haze, for every method
+alike: compare methods, and numbers before and after a change, on the same scene. Zero is out of reach: points are a little off, and
+Gaussians blur edges.
 
 --output writes the flight of each run as an MP4 and its 12 cameras as a contact sheet.
 """

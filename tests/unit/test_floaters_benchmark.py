@@ -87,10 +87,10 @@ def points_at(places: list[list[float]], tracks: list[tuple[str, ...]] | None = 
 
 
 def test_points_hide_what_is_behind_them():
-    """3 % of 40 px is 1 px: the second is hidden by the first, the third is beside it, the last is out of the picture."""
-    places = [[0.0, 0, 2], [0.02, 0, 4], [0.5, 0, 4], [0, 0, -1], [4, 0, 4]]
-    found = surface_from(CAMERA, points_at(places))
-    assert found.pixels.tolist() == [[20, 15], [26, 15]] and found.depths.tolist() == [2, 4]
+    """1 % of 400 px is 4 px: the second is hidden by the first, the third is 6 px beside it, the last two are out of the picture."""
+    places = [[0.0, 0, 2], [0.02, 0, 4], [0.05, 0, 4], [0, 0, -1], [4, 0, 4]]
+    found = surface_from(CAMERA.scaled_to(300, 400), points_at(places))
+    assert found.pixels.tolist() == [[200, 150], [206, 150]] and found.depths.tolist() == [2, 4]
 
 
 def test_a_slanted_surface_does_not_hide_itself():
