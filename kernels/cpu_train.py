@@ -114,7 +114,7 @@ class Drawn:
         rates: Sequence[Tensor],
         step: int,
         *,
-        opacity_decay: float = 1.0,
+        opacity_decay: Tensor | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-15,
     ) -> None:
@@ -124,7 +124,7 @@ class Drawn:
             grad_rgb: Of the loss, as `rgb`.
             rates: For each of the values the learning rates of the numbers of a row.
             step: How many steps were taken, this one included; at least 1.
-            opacity_decay: The opacities of the same Gaussians are then multiplied by this, but not below 1e-7.
+            opacity_decay: (N,) float32 in (0, 1]: the opacities of the same Gaussians are then multiplied by these, but not below 1e-7.
             betas: Decay of the two means, in [0, 1).
             eps: Added to the root of the square; positive.
 

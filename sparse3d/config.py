@@ -97,7 +97,9 @@ class OptimizeConfig:
     means_lr_final: float = 1.6e-6  # times the scene extent, reached exponentially at the last step
     scales_lr: float = 5e-3
     quats_lr: float = 1e-3
-    opacities_lr: float = 0.05
+    opacities_lr: float = (
+        0.01  # a fifth of 3DGS': what few views cannot agree on has to fade faster than each can learn it by heart
+    )
     sh_lr: float = 2.5e-3  # degree 0; higher degrees take a twentieth
     sh_degree: int = 1  # highest degree, 0 to 3
     sh_interval: int = 1000  # steps after which the degree in use is raised by one
@@ -106,6 +108,7 @@ class OptimizeConfig:
     opacity_decay: float = (
         0.996  # opacities are multiplied by this each step (Binocular3DGS, arXiv:2410.18822); 1 turns it off
     )
+    guess_decay: float = 0.997  # and those of Gaussians whose depth is a guess by this as well; 1 turns it off
     background: Literal["black", "white", "mean"] = "mean"  # what lies behind the scene; mean: the views' mean colour
     antialiased: bool = False  # Mip-Splatting's opacity compensation
     strategy: Literal["none", "mcmc"] = "none"  # adding and removing Gaussians; off by default: few views memorize
@@ -197,6 +200,7 @@ _RANGES: dict[str, _Range] = {
     "optimize.dropout": _Range(0, 1, high_is_in=False),
     "optimize.dropout_from": _SHARE,
     "optimize.opacity_decay": _Range(0, 1, low_is_in=False),
+    "optimize.guess_decay": _Range(0, 1, low_is_in=False),
     "optimize.max_gaussians": _COUNT,
     "optimize.refine_interval": _COUNT,
     "optimize.refine_stop": _SHARE,

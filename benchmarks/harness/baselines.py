@@ -13,6 +13,7 @@ import torch
 
 from sparse3d.config import Config, load_config
 from sparse3d.geometry import pixel_rays, scene_extent
+from sparse3d.init.initialization import Origin, Start
 from sparse3d.init.initialize import initialize
 from sparse3d.init.neighbours import depth_range
 from sparse3d.init.sfm import START_OPACITY, from_points, neighbour_distance, round_gaussians
@@ -37,6 +38,8 @@ PLAIN = (
     "optimize.sh_interval=1000",
     "optimize.dropout=0",
     "optimize.opacity_decay=1",
+    "optimize.guess_decay=1",
+    "optimize.exposure=off",
     "optimize.background=black",
     "optimize.antialiased=false",
     "optimize.strategy=mcmc",
@@ -76,6 +79,8 @@ FIRST = (
     "optimize.dropout=0.2",
     "optimize.dropout_from=0.1",
     "optimize.opacity_decay=0.996",
+    "optimize.guess_decay=1",
+    "optimize.exposure=off",
     "optimize.background=mean",
     "optimize.antialiased=false",
     "optimize.strategy=none",
@@ -99,7 +104,7 @@ class Method:
 
     name: str
     config: Config
-    first: Callable[[PosedViews, Config], Gaussians]
+    first: Callable[[PosedViews, Config], Start]
 
 
 def measured(config: Config) -> Method:
@@ -119,16 +124,18 @@ def baseline(name: str, config: Config) -> Method:
     return Method(name, fixed, first)
 
 
-def initialized(views: PosedViews, config: Config) -> Gaussians:
+def initialized(views: PosedViews, config: Config) -> Start:
     """First Gaussians by sparse3d's own initialization."""
     generator = torch.Generator().manual_seed(config.seed)
-    return initialize(views, config.init, StageReporter("init"), generator).gaussians
+    return initialize(views, config.init, StageReporter("init"), generator).start
 
 
-def points_or_random(views: PosedViews, config: Config) -> Gaussians:
+def points_or_random(views: PosedViews, config: Config) -> Start:
     """Gaussians on the sparse points, as 3DGS starts; where there are next to none, on random points."""
     sparse = from_points(views.points)
-    return sparse if len(sparse) >= _FEWEST_POINTS else random_points(views, _RANDOM_POINTS, config.seed)
+    enough = len(sparse) >= _FEWEST_POINTS
+    first = sparse if enough else random_points(views, _RANDOM_POINTS, config.seed)
+    return Start.of(first, Origin.SPARSE)
 
 
 def random_points(views: PosedViews, count: int, seed: int) -> Gaussians:

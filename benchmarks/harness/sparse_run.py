@@ -16,6 +16,7 @@ from harness.contact_sheet import Row, contact_sheet
 from harness.estimated_cameras import with_estimated_cameras
 from harness.memory import resident_mb
 from harness.photo_sets import Fold, PhotoSet, with_given_cameras
+from sparse3d.init.initialization import Origin, Start
 from sparse3d.io.images import write_image
 from sparse3d.metrics.lpips import Lpips
 from sparse3d.metrics.protocol import ALIGNED, evaluate_views, mean_scores
@@ -24,7 +25,7 @@ from sparse3d.optimize.cameras import with_refined
 from sparse3d.optimize.loop import Fit, look_of, optimize
 from sparse3d.progress import StageReporter
 from sparse3d.render import drawer, rasterizer
-from sparse3d.types import Gaussians, View
+from sparse3d.types import View
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Reconstruction:
     """What came of the training photos."""
 
     photos: PhotoSet
-    start: Gaussians
+    start: Start
     fit: Fit
     seconds: dict[str, float]  # of each stage
 
@@ -75,13 +76,14 @@ def reconstruct(task: Task) -> Reconstruction:
     start = task.method.first(photos.training, config)
     initialized = time.monotonic()
     fit = optimize(
-        start,
+        start.gaussians,
         photos.training.views,
         config.optimize,
         rasterizer(config.renderer),
         generator=torch.Generator().manual_seed(config.seed),
         progress=StageReporter("optimize"),
         estimated=not task.exact,
+        guessed=start.origin == int(Origin.GUESSED),
     )
     ended = time.monotonic()
     seconds = {"load": loaded - began, "initialize": initialized - loaded, "optimize": ended - initialized}
@@ -99,7 +101,7 @@ def measure(task: Task) -> Measured:
     if not task.exact:
         for when, views in (("before", training), ("after", made.fit.views)):
             values |= {f"{name} {when}": error for name, error in camera_errors(views, made.photos.truth).items()}
-    before = evaluate_views(drawer(made.start, look, config.renderer), made.photos.test)
+    before = evaluate_views(drawer(made.start.gaussians, look, config.renderer), made.photos.test)
     values["initial psnr"] = mean_scores(before)["psnr"]
     return Measured(values | _scores(task, made), made.photos.left_out)
 

@@ -35,7 +35,7 @@ AdamTensor make_tensor(Parameter parameter, const Tensors& values, const Tensors
 
 void py_update(const Context& context, Tensors values, Tensors means, Tensors squares, Rates rates, int sh_degree,
                std::optional<In> kept, float kept_factor, In rgb, In alpha, In grad_rgb, double beta1, double beta2,
-               int64_t step, float eps, float opacity_decay, int threads) {
+               int64_t step, float eps, std::optional<In> opacity_decay, int threads) {
     const Gaussians gaussians = make_raw_gaussians(In(values[kMeans]), In(values[kQuats]), In(values[kLogScales]),
                                                    In(values[kLogitOpacities]), In(values[kCoefficients]), sh_degree, kept,
                                                    kept_factor);
@@ -50,10 +50,9 @@ void py_update(const Context& context, Tensors values, Tensors means, Tensors sq
     need(beta2 >= 0 && beta2 < 1, "beta2 is " + std::to_string(beta2) + ", needed 0 to below 1");
     need(step >= 1, "step is " + std::to_string(step) + ", needed 1 or more");
     need(eps > 0.0f, "eps is " + std::to_string(eps) + ", needed a number above 0");
-    need(opacity_decay > 0.0f && opacity_decay <= 1.0f,
-         "opacity_decay is " + std::to_string(opacity_decay) + ", needed a number above 0, at most 1");
     check_threads(threads);
     AdamTask task = {};
+    if (opacity_decay) task.opacity_decay = data<const float>("opacity_decay", *opacity_decay, {gaussians.count});
     const double correction = 1 - std::pow(beta1, static_cast<double>(step));
     for (int k = 0; k < kParameters; ++k)
         task.tensors[k] = make_tensor(static_cast<Parameter>(k), values, means, squares, rates, correction);
@@ -63,7 +62,6 @@ void py_update(const Context& context, Tensors values, Tensors means, Tensors sq
     task.fresh2 = static_cast<float>(1 - beta2);
     task.root_scale = static_cast<float>(1 / std::sqrt(1 - std::pow(beta2, static_cast<double>(step))));
     task.eps = eps;
-    task.opacity_decay = opacity_decay;
     const Isa& isa = chosen_isa();
     nb::gil_scoped_release unlocked;
     update(isa, context, gaussians, images, image_gradients, task, threads);
@@ -75,7 +73,7 @@ void bind_update(nb::module_& m) {
     m.def("update", &py_update, "context"_a, "values"_a.noconvert(), "means"_a.noconvert(), "squares"_a.noconvert(),
           "rates"_a.noconvert(), "sh_degree"_a, "kept"_a.noconvert().none(), "kept_factor"_a, "rgb"_a.noconvert(),
           "alpha"_a.noconvert(), "grad_rgb"_a.noconvert(), "beta1"_a, "beta2"_a, "step"_a, "eps"_a,
-          "opacity_decay"_a, "threads"_a,
+          "opacity_decay"_a.noconvert().none(), "threads"_a,
           "One step of Adam, in place, of the Gaussians that forward drew before their activation. values, their running means "
           "and mean squares, and the rates of a row of each: means, quats, log_scales, logit_opacities and sh (N, floats).");
 }

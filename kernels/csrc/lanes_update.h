@@ -9,8 +9,8 @@ namespace sparse3d {
 namespace {
 
 // logit(factor sigmoid(x)) of those drawn, at least the logit of 1e-7: with e = exp(-x) it is log(factor / (1 - factor + e)).
-inline void decay_opacities(float factor, Mask drawn, int64_t i, int n, float* logits) {
-    const V old = load_numbers(logits, i, n);
+inline void decay_opacities(const float* factors, Mask drawn, int64_t i, int n, float* logits) {
+    const V old = load_numbers(logits, i, n), factor = load_numbers(factors, i, n);
     const V x[1] = {-old};
     V e[1];
     exp_of_each<1>(x, e);
@@ -55,7 +55,7 @@ void update(const Gaussians& all_gaussians, const Camera& camera, int64_t begin,
         adam_rows(task, tensors[kLogScales], i, n, drawn, rows);
         store(rows, by_logit);
         adam_rows(task, tensors[kLogitOpacities], i, n, drawn, rows);
-        if (task.opacity_decay < 1.0f) decay_opacities(task.opacity_decay, drawn, i, n, tensors[kLogitOpacities].values);
+        if (task.opacity_decay) decay_opacities(task.opacity_decay, drawn, i, n, tensors[kLogitOpacities].values);
         store_rows(gradients.colors, tensors[kCoefficients].floats, rows);
         adam_rows(task, tensors[kCoefficients], i, n, drawn, rows);
     }

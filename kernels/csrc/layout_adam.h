@@ -25,7 +25,7 @@ struct AdamTask {
     float kept1, fresh1, kept2, fresh2;  // beta and 1 - beta, which float32 would not get from it
     float root_scale;  // 1 / sqrt(1 - beta2^step)
     float eps;
-    float opacity_decay;  // opacities that take part in the step are multiplied by it
+    const float* opacity_decay;  // for each Gaussian, what its opacity is multiplied by in a step that it takes part in; may be null
 };
 
 }  // namespace sparse3d

@@ -62,6 +62,7 @@ def optimize(
     key: str = "",
     on_step: Callable[[int, Gaussians], None] | None = None,
     estimated: bool = False,
+    guessed: Tensor | None = None,
 ) -> Fit:
     """Gaussians fitted to the views (3DGS, arXiv:2308.04079, section 5, without its densification by default).
 
@@ -78,6 +79,7 @@ def optimize(
         checkpoint: File to save to and resume from; None saves nothing.
         key: Content hash that a checkpoint must have to be resumed.
         on_step: Called after each step with its number and the Gaussians; for a live view.
+        guessed: (N,) bool, Gaussians whose depth is a guess (`init.Origin.GUESSED`); none when None.
         estimated: The cameras are estimates, which `config.refine_cameras` "auto" refines with the scene.
 
     Returns:
@@ -91,7 +93,7 @@ def optimize(
             "there is nothing to optimize: initialization gave no Gaussians. The photos may not overlap; try --set init.method=sfm"
         )
     extent = scene_extent(torch.stack([view.c2w for view in views]))
-    parameters = Parameters(gaussians, config, extent)
+    parameters = Parameters(gaussians, config, extent, guessed)
     cameras = None
     if refines_cameras(config, estimated):
         cameras = RefinedCameras(views, gaussians, Trust(config.cameras_max_deg, config.cameras_max_focal))

@@ -30,7 +30,9 @@ def refine(parameters: Parameters, config: OptimizeConfig, generator: torch.Gene
         chosen = alive[_draw(opacities[alive], len(dead), generator)]
         copies = _split(parameters, chosen)
         parameters.overwrite(
-            dead, {name: tensor.detach()[chosen] for name, tensor in parameters.tensors.items()} | copies
+            dead,
+            {name: tensor.detach()[chosen] for name, tensor in parameters.tensors.items()} | copies,
+            parameters.decay[chosen],
         )
     target = min(config.max_gaussians, int(GROWTH * len(parameters)))
     added = target - len(parameters)
@@ -38,7 +40,9 @@ def refine(parameters: Parameters, config: OptimizeConfig, generator: torch.Gene
         opacities = parameters.tensors["logit_opacities"].detach().sigmoid()
         chosen = _draw(opacities, added, generator)
         copies = _split(parameters, chosen)
-        parameters.append({name: parameters.tensors[name].detach()[chosen] for name in NAMES} | copies)
+        parameters.append(
+            {name: parameters.tensors[name].detach()[chosen] for name in NAMES} | copies, parameters.decay[chosen]
+        )
 
 
 def explore(parameters: Parameters, config: OptimizeConfig, means_lr: float, generator: torch.Generator) -> None:

@@ -18,13 +18,16 @@ NAMES = ("means", "quats", "log_scales", "logit_opacities", "sh")
 class Parameters:
     """N Gaussians as leaf tensors and their optimizer (3DGS section 5)."""
 
-    def __init__(self, gaussians: Gaussians, config: OptimizeConfig, extent: float) -> None:
+    def __init__(
+        self, gaussians: Gaussians, config: OptimizeConfig, extent: float, guessed: Tensor | None = None
+    ) -> None:
         """Takes a copy of the Gaussians, their SH filled up with zeros to `config.sh_degree`.
 
         Args:
             gaussians: Where to start.
             config: Learning rates.
             extent: Scene extent in world units; the learning rate of means is a multiple of it.
+            guessed: (N,) bool, those whose depth is a guess and whose opacity decays by `config.guess_decay` too.
         """
         coefficients = (config.sh_degree + 1) ** 2
         sh = torch.zeros(len(gaussians), coefficients, 3)
@@ -45,6 +48,10 @@ class Parameters:
             "sh": harmonics,
         }
         self.adam = SelectiveAdam(self.tensors, rates)
+        # what opacities are multiplied by in a step that they take part in, (N,)
+        self.decay = torch.full((len(gaussians),), config.opacity_decay)
+        if guessed is not None:
+            self.decay[guessed] *= config.guess_decay
         self._trained: Trained | None = None
 
     def __len__(self) -> int:
@@ -70,16 +77,19 @@ class Parameters:
         """Changes the learning rate of all numbers of one tensor."""
         self.adam.rates[name].fill_(rate)
 
-    def overwrite(self, rows: Tensor, values: dict[str, Tensor]) -> None:
-        """Puts new values into some rows and forgets their Adam moments."""
+    def overwrite(self, rows: Tensor, values: dict[str, Tensor], decay: Tensor | None = None) -> None:
+        """Puts new values into some rows and forgets their Adam moments; their decay stays when there is no new one."""
         with torch.no_grad():
+            if decay is not None:
+                self.decay[rows] = decay
             for name, value in values.items():
                 moments = self.adam.moments[name]
                 self.tensors[name][rows] = value
                 moments.mean[rows] = moments.square[rows] = 0
 
-    def append(self, values: dict[str, Tensor]) -> None:
+    def append(self, values: dict[str, Tensor], decay: Tensor) -> None:
         """Adds Gaussians; their Adam moments start at zero."""
+        self.decay = torch.cat([self.decay, decay])
         for name, tensor in self.tensors.items():
             moments, zeros = self.adam.moments[name], torch.zeros_like(values[name])
             self.tensors[name] = torch.cat([tensor.detach(), values[name]]).requires_grad_()
@@ -91,6 +101,7 @@ class Parameters:
             "tensors": {name: tensor.detach() for name, tensor in self.tensors.items()},
             "moments": {name: (moments.mean, moments.square) for name, moments in self.adam.moments.items()},
             "steps": self.adam.steps,
+            "decay": self.decay,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -98,4 +109,4 @@ class Parameters:
         for name, tensor in state["tensors"].items():
             self.tensors[name] = tensor.clone().requires_grad_()
             self.adam.moments[name] = Moments(*state["moments"][name])
-        self.adam.steps = state["steps"]
+        self.adam.steps, self.decay = state["steps"], state["decay"].clone()

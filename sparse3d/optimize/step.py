@@ -53,8 +53,7 @@ def autograd_step(
     assert gradient is not None
     drawn = gradient != 0
     parameters.adam.step(drawn)
-    if config.opacity_decay < 1:
-        _decay_opacities(parameters, drawn, config.opacity_decay)
+    _decay_opacities(parameters, drawn)
     return float(loss.detach())
 
 
@@ -136,18 +135,18 @@ def compiled_step(
         gradient.permute(1, 2, 0)[None],
         [adam.rates[name] for name in NAMES],
         adam.steps,
-        opacity_decay=config.opacity_decay,
+        opacity_decay=parameters.decay,
     )
     return loss
 
 
-def _decay_opacities(parameters: Parameters, drawn: Tensor, factor: float) -> None:
-    """Multiplies the opacities that took part in the step by a factor below one (Binocular3DGS, arXiv:2410.18822, section 3.3).
+def _decay_opacities(parameters: Parameters, drawn: Tensor) -> None:
+    """Multiplies the opacities that took part in the step by their decay (Binocular3DGS, arXiv:2410.18822, section 3.3).
 
     The paper multiplies all of them at each step. With three views that is the same; with fifty, a Gaussian that ten views see
     would fade five times as fast as they can hold it up.
     """
     with torch.no_grad():
         logits = parameters.tensors["logit_opacities"]
-        decayed = torch.logit(logits.sigmoid().mul_(factor), eps=1e-7)
+        decayed = torch.logit(logits.sigmoid().mul_(parameters.decay), eps=1e-7)
         logits.addcmul_(decayed.sub_(logits), drawn.to(logits.dtype))

@@ -12,6 +12,7 @@ import torch
 
 from sparse3d.config import Config, as_dict, update, with_assignments
 from sparse3d.errors import UserError
+from sparse3d.init.initialization import Start
 from sparse3d.init.initialize import initialize
 from sparse3d.init.pictures import depth_facts, depth_picture
 from sparse3d.io.images import write_depth, write_image
@@ -25,7 +26,7 @@ from sparse3d.pipeline.pose_stage import POSE
 from sparse3d.progress import Reporter, silent
 from sparse3d.types import PosedViews
 
-INIT = ("02_init", 2)  # raised when the same inputs give another result
+INIT = ("02_init", 3)  # raised when the same inputs give another result
 
 
 def init_key(scene: SceneFolder, config: Config, held_out: list[str]) -> str:
@@ -33,6 +34,12 @@ def init_key(scene: SceneFolder, config: Config, held_out: list[str]) -> str:
     settings = as_dict(config)["init"]
     settings.pop("accept_license")
     return content_hash(INIT, scene.facts(POSE[0])["key"], settings, held_out, config.seed)
+
+
+def first_gaussians(scene: SceneFolder) -> Start:
+    """What the stage has written. The scene must have done it."""
+    stage = scene.stage_path(INIT[0])
+    return Start(read_gaussians(stage / "init.ply"), torch.from_numpy(np.load(stage / "origin.npy")))
 
 
 def init_stage(scene: SceneFolder, training: PosedViews, names: list[str], config: Config, key: str, log: Log) -> None:

@@ -8,17 +8,18 @@ from dataclasses import asdict
 import torch
 
 from sparse3d.config import Config, as_dict
+from sparse3d.init.initialization import Origin
 from sparse3d.io.ply import read_gaussians, write_gaussians
 from sparse3d.io.scene import SceneFolder, content_hash
 from sparse3d.io.views import load_refined, save_refined
 from sparse3d.optimize.cameras import with_refined
 from sparse3d.optimize.loop import look_of, optimize
-from sparse3d.pipeline.init_stage import INIT
+from sparse3d.pipeline.init_stage import first_gaussians
 from sparse3d.pipeline.log import Log
 from sparse3d.render import choose, rasterizer
 from sparse3d.types import Gaussians, PosedViews
 
-OPTIMIZE = ("04_optimize", 3)  # raised when the same inputs give another result
+OPTIMIZE = ("04_optimize", 4)  # raised when the same inputs give another result
 
 
 def optimize_key(init_key: str, config: Config, refine: bool) -> str:
@@ -48,8 +49,9 @@ def optimize_stage(
     backend = choose(config.renderer)
     progress.note(f"renderer: {backend}")
     with scene.write_stage(OPTIMIZE[0], key) as (folder, facts):
+        start = first_gaussians(scene)
         fit = optimize(
-            read_gaussians(scene.stage_path(INIT[0]) / "init.ply"),
+            start.gaussians,
             training.views,
             config.optimize,
             rasterizer(backend),
@@ -59,6 +61,7 @@ def optimize_stage(
             key=key,
             on_step=on_step,
             estimated=refine,
+            guessed=start.origin == int(Origin.GUESSED),
         )
         write_gaussians(folder / "scene.ply", fit.gaussians)
         if refine:

@@ -152,7 +152,8 @@ std::vector<Floats> training_results(const Isa& isa, int threads) {
     task.fresh2 = 0.001f;
     task.root_scale = 31.6f;
     task.eps = 1e-15f;
-    task.opacity_decay = 0.99f;
+    const Floats decay(kCount, 0.99f);
+    task.opacity_decay = decay.data();
     std::vector<uint8_t> kept(kCount);
     for (int i = 0; i < kCount; ++i) kept[i] = i % 5 != 0;
     const Gaussians gaussians = {values[kMeans].data(), values[kQuats].data(), values[kLogScales].data(),

@@ -153,7 +153,7 @@ TRAINED = [torch.ones(N, 3), torch.ones(N, 4), torch.ones(N, 3), torch.ones(N), 
 UPDATE = {
     "context": _cpu.forward(**RAW), "values": TRAINED, "means": TRAINED, "squares": TRAINED,
     "rates": [torch.ones(value[0].numel()) for value in TRAINED], "sh_degree": 0, "kept": torch.ones(N).byte(), "kept_factor": 1.5,
-    "rgb": IMAGES["rgb"], "alpha": IMAGES["alpha"], "grad_rgb": torch.zeros(1, H, W, 3), "beta1": 0.9, "beta2": 0.999, "step": 1, "eps": 1e-15, "opacity_decay": 0.9,
+    "rgb": IMAGES["rgb"], "alpha": IMAGES["alpha"], "grad_rgb": torch.zeros(1, H, W, 3), "beta1": 0.9, "beta2": 0.999, "step": 1, "eps": 1e-15, "opacity_decay": torch.full((N,), 0.9),
     "threads": 1,
 }  # fmt: skip
 LOSS = {
@@ -259,7 +259,7 @@ def test_arrays_go_in_as_they_are(binding, name):
         ("update", {"beta2": NAN}, "beta2 is nan"),
         ("update", {"step": 0}, "step is 0"),
         ("update", {"eps": 0.0}, "eps is 0"),
-        ("update", {"opacity_decay": 1.1}, "opacity_decay is 1.1"),
+        ("update", {"opacity_decay": torch.ones(N + 1)}, "opacity_decay"),
         ("update", {"threads": 0}, "threads is 0"),
         ("ssim_target", {"image": torch.zeros(3, 0, W)}, "image has 8 x 0 pixels, needed 1 to 65536 on each side"),
         ("ssim_target", {"image": torch.zeros(3, 1, 65537)}, "image has 65537 x 1 pixels"),

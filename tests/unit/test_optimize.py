@@ -148,6 +148,39 @@ def test_opacity_decay_multiplies_what_is_drawn():
     torch.testing.assert_close(fitted.opacities, expected, rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("renderer", ["cpu", "reference"])
+def test_guesses_decay_faster(renderer):
+    """By both factors at each step that draws them, the others by one; in both kinds of step."""
+    still = {name: 0.0 for name in ("scales_lr", "quats_lr", "opacities_lr", "sh_lr")}
+    settings = {"opacity_decay": 0.99, "guess_decay": 0.98, "dropout": 0.0, "means_lr": 1e-30, "means_lr_final": 1e-30}
+    config = replace(CONFIG, steps=5, prune_opacity=0.0, **settings, **still)
+    posed, _ = textured_plane()
+    guessed = torch.arange(60) % 3 == 0
+    fitted = optimize(
+        some_gaussians(),
+        posed.views,
+        config,
+        rasterizer(renderer),
+        generator=torch.Generator().manual_seed(0),
+        progress=StageReporter("optimize"),
+        guessed=guessed,
+    ).gaussians
+    expected = 0.5 * torch.where(guessed, 0.99 * 0.98, 0.99) ** 5
+    torch.testing.assert_close(fitted.opacities, expected, rtol=1e-4, atol=0)
+
+
+def test_guesses_that_are_moved_or_copied_stay_what_their_place_is():
+    """Relocation takes the decay along: a copy of a guess is one, and a dead guess that goes to a sure place is none."""
+    guessed = torch.tensor([True, False])
+    start = some_gaussians(2)
+    parameters = Parameters(start, replace(CONFIG, opacity_decay=0.9, guess_decay=0.5), 1.0, guessed)
+    torch.testing.assert_close(parameters.decay, torch.tensor([0.45, 0.9]))
+    with torch.no_grad():
+        parameters.tensors["logit_opacities"][0] = -20.0
+    mcmc.refine(parameters, replace(CONFIG, max_gaussians=4), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(parameters.decay, torch.full((2,), 0.9))
+
+
 def test_time_limit_stops_and_says_so():
     events: list[Event] = []
     fit(replace(CONFIG, steps=10_000, time_limit_s=0.2), progress=StageReporter("optimize", events.append))
@@ -201,7 +234,7 @@ def test_parameters_keep_their_adam_state_through_growth():
     (parameters.tensors["means"].sum() * 2).backward()
     parameters.adam.step()
     moment = parameters.adam.moments["means"].mean.clone()
-    parameters.append({name: tensor.detach()[:2] for name, tensor in parameters.tensors.items()})
+    parameters.append({name: tensor.detach()[:2] for name, tensor in parameters.tensors.items()}, parameters.decay[:2])
     assert len(parameters) == 7
     grown = parameters.adam.moments["means"].mean
     torch.testing.assert_close(grown[:5], moment)
