@@ -20,7 +20,7 @@ from sparse3d.init.depth_map import DepthMap, sampled
 from sparse3d.init.overlap import Overlap, Said
 from sparse3d.types import View
 
-# Measured with benchmarks/support.py on eight photo sets of 3 and 6 views. Cameras turned, moved, copied or swapped on purpose are below
+# Measured with benchmarks/view_support.py on eight photo sets of 3 and 6 views. Cameras turned, moved, copied or swapped on purpose are below
 # the first three numbers; no view with its own camera is, unless too little of it can be judged.
 _HARDLY = 0.15  # share of what the others agree on that a view sees too; of wrong cameras up to 0.12
 _LITTLE = 0.15  # share of a view's own pixels that another confirms; of wrong cameras up to 0.14

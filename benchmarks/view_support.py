@@ -1,7 +1,7 @@
 """How well views support the scene, and whether a camera that is wrong on purpose is named.
 
-    python benchmarks/support.py fern fountain fox apartment_walk redkitchen monstree kitchen brighton --views 3 6
-    python benchmarks/support.py fern fountain fox apartment_walk --views 6 --wrong turn5 turn20 swap copy shift
+    python benchmarks/view_support.py fern fountain fox apartment_walk redkitchen monstree kitchen brighton --views 3 6
+    python benchmarks/view_support.py fern fountain fox apartment_walk --views 6 --wrong turn5 turn20 swap copy shift
 
 Cameras are a set's own, sparse points triangulated from the training views alone with the cameras as they are given; pictures are 504 px
 wide or high. With `--wrong` each row is one view whose camera is turned by so many degrees about a random axis, has changed places with
