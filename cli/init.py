@@ -44,9 +44,13 @@ def _print_table(facts: dict[str, Any]) -> None:
 
     console = Console(stderr=True, highlight=False)
     if facts["depth"]:
-        table = Table("photo", "depth", "confirmed", "filled", "confidence", box=None, pad_edge=False)
+        heads = ("photo", "depth", "confirmed", "filled", "confidence", "seen once", "counts for")
+        table = Table(*heads, box=None, pad_edge=False)
         for name, of in facts["depth"].items():
             shares = (f"{100 * of[key]:.0f} %" for key in ("known", "confirmed", "filled"))
-            table.add_row(name, *shares, f"{of['confidence']:.2f}")
+            support = facts["support"]["views"][name]
+            table.add_row(
+                name, *shares, f"{of['confidence']:.2f}", f"{100 * support['once']:.0f} %", f"{support['weight']:g}"
+            )
         console.print(table)
     note(f"{facts['gaussians']} Gaussians by {facts['initializer']} ({facts['why']})")

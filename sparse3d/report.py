@@ -106,7 +106,22 @@ def _depth_section(scene: SceneFolder) -> str:
     )
     return (
         f"<h2>Depth</h2><p>First Gaussians by {html.escape(facts['initializer'])} ({html.escape(facts['why'])}). Photo, depth (red is near, "
-        f"black unknown) and confidence.</p>{figures}"
+        f"black unknown) and confidence.</p>{figures}{_support_table(facts['support'])}"
+    )
+
+
+def _support_table(support: dict[str, Any]) -> str:
+    """How much of each photo another one confirms."""
+    percent = lambda share: f"{100 * share:.0f} %"
+    rows = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{percent(of['twice'])}</td><td>{percent(of['disputed'])}</td><td>{percent(of['once'])}</td>"
+        f"<td>{of['weight']:g}</td></tr>"
+        for name, of in support["views"].items()
+    )
+    sentence = html.escape(support["sentence"][0].upper() + support["sentence"][1:])
+    return (
+        f"<p>{sentence}.</p><table><tr><th>photo</th><th>seen by another too</th><th>others disagree</th><th>seen once</th><th>counts for</th>"
+        f"</tr>{rows}</table>"
     )
 
 

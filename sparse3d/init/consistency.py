@@ -26,8 +26,7 @@ class Agreement:
 def agreement(index: int, views: Sequence[View], depths: Sequence[Tensor], tolerance: float) -> Agreement:
     """Compares the depth of one view with that of all others.
 
-    Another view supports a point when its own depth there is the same within `tolerance`, and that depth brought back into
-    the first view lands on the pixel it came from (the geometric check of MVSNet, arXiv:1804.02505, section 4.2).
+    Another view supports a point as `seen_again` says.
 
     Args:
         index: Which view.
@@ -47,16 +46,38 @@ def agreement(index: int, views: Sequence[View], depths: Sequence[Tensor], toler
     for other, other_view in enumerate(views):
         if other == index:
             continue
-        there, z = sampled(depths[other], other_view, points)
-        same = (there > 0) & ((there - z).abs() <= tolerance * z)
-        # the other's own point, on the same ray of the other view
-        centre = other_view.c2w[:3, 3]
-        back = centre + (points - centre) * (there / z.clamp(min=1e-12))[:, None]
-        returned = project(back, view.cameras.w2c[0], view.K)[0]
-        same &= (returned - pixels).norm(dim=1) <= _BACK_PX
+        there, z, same = seen_again(points, pixels, view, other_view, depths[other], tolerance)
         support += same.reshape(shape) & known
         against += ((there > 0) & (z > 0) & (z < there * (1 - tolerance))).reshape(shape) & known & ~same.reshape(shape)
     return Agreement(support, against)
+
+
+def seen_again(
+    points: Tensor, pixels: Tensor, view: View, other: View, depth: Tensor, tolerance: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What another view's depth is at points of a view, and whether it is the same surface.
+
+    It is where the other's depth is that of the point within `tolerance`, and that depth brought back into the first view lands on
+    the pixel it came from (the geometric check of MVSNet, arXiv:1804.02505, section 4.2).
+
+    Args:
+        points: (P, 3) in the world.
+        pixels: (P, 2) where `view` has them.
+        view: The view they are from.
+        other: The view that is asked.
+        depth: (H, W) of `other`, world units, 0 where unknown.
+        tolerance: Relative difference of depths.
+
+    Returns:
+        (P,) depth of the other view there, 0 where unknown or outside; (P,) depth of the points in it; (P,) bool, the same.
+    """
+    there, z = sampled(depth, other, points)
+    same = (there > 0) & ((there - z).abs() <= tolerance * z)
+    # the other's own point, on the same ray of the other view
+    centre = other.c2w[:3, 3]
+    back = centre + (points - centre) * (there / z.clamp(min=1e-12))[:, None]
+    returned = project(back, view.cameras.w2c[0], view.K)[0]
+    return there, z, same & ((returned - pixels).norm(dim=1) <= _BACK_PX)
 
 
 def confidence(score: Tensor, margin: Tensor, agreed: Agreement) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sparse3d.init.depth_map import DepthMap
+from sparse3d.init.support import Support
 from sparse3d.shapes import check_shapes
 from sparse3d.types import Gaussians
 
@@ -60,6 +61,7 @@ class Initialization:
     method: str  # which initializer: sfm, planesweep, mvsplat, ...
     why: str  # a sentence: asked for, or why it was chosen
     notes: tuple[str, ...] = ()  # what the user should know
+    support: Support | None = None  # how well the views support the scene, by their depth; None without maps
 
     @property
     def gaussians(self) -> Gaussians:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -12,6 +13,7 @@ from sparse3d.init.fusion import fused
 from sparse3d.init.initialization import Initialization, Origin, Start
 from sparse3d.init.planesweep import estimate_depths
 from sparse3d.init.sfm import from_points
+from sparse3d.init.support import support_of
 from sparse3d.init.visibility import settled
 from sparse3d.progress import StageReporter
 from sparse3d.types import PosedViews
@@ -32,7 +34,7 @@ def initialize(
         generator: Randomness of networks that draw; seed 0 when left out.
 
     Returns:
-        The Gaussians, and the depth maps they came from (none for sfm).
+        The Gaussians, and the depth maps they came from (none for sfm) with how well the views support the scene.
 
     Raises:
         UserError: the method found nothing to start from.
@@ -46,10 +48,11 @@ def initialize(
         return _sparse(views)
     _check_apart(views)
     if config.method in ("auto", "planesweep"):
-        return _swept(views, config, progress)
+        return _with_support(_swept(views, config, progress), config, progress)
     from sparse3d.init.learned import by_network
 
-    return by_network(views, config, generator or torch.Generator().manual_seed(0), progress)
+    found = by_network(views, config, generator or torch.Generator().manual_seed(0), progress)
+    return _with_support(found, config, progress)
 
 
 def _sparse(views: PosedViews) -> Initialization:
@@ -84,6 +87,15 @@ def _swept(views: PosedViews, config: InitConfig, progress: StageReporter) -> In
     why = "chosen: it needs no weights, and networks are used only when asked for"
     missing = sparse[~settled(sparse.means, maps, config.consistency)]
     return Initialization(Start.joined([dense, Start.of(missing, Origin.SPARSE)]), maps, "planesweep", why)
+
+
+def _with_support(found: Initialization, config: InitConfig, progress: StageReporter) -> Initialization:
+    """Says how much of the scene the views see twice, and which cameras contradict the others."""
+    support = support_of(found.maps, config.consistency)
+    for text in support.warnings:
+        progress.warning(text)
+    progress.note(support.sentence())
+    return replace(found, support=support)
 
 
 def _check_apart(views: PosedViews) -> None:

@@ -15,6 +15,7 @@ from sparse3d.errors import UserError
 from sparse3d.init.initialization import Start
 from sparse3d.init.initialize import initialize
 from sparse3d.init.pictures import depth_facts, depth_picture
+from sparse3d.init.support import support_facts
 from sparse3d.io.images import write_depth, write_image
 from sparse3d.io.ply import read_gaussians, write_gaussians
 from sparse3d.io.publish import publish_cameras, publish_gaussians
@@ -63,8 +64,18 @@ def init_stage(scene: SceneFolder, training: PosedViews, names: list[str], confi
         look = asdict(look_of(training.views, config.optimize))
         facts |= {"look": look, "gaussians": len(found.gaussians), "initializer": found.method, "why": found.why}
         facts["depth"] = {found_map.view.name: depth_facts(found_map) for found_map in found.maps}
+        facts["support"] = None if found.support is None else support_facts(found.support)
         facts["warnings"] = log.taken()
     progress.done(f"{len(found.gaussians)} Gaussians")
+
+
+def view_weights(scene: SceneFolder, names: Sequence[str]) -> tuple[float, ...]:
+    """How much each of the named views should count, as the finished stage found: 1 unless its camera contradicts the others.
+
+    Views that the stage knows nothing of, as all of them where it looked for no depth, have 1.
+    """
+    support = scene.facts(INIT[0]).get("support") or {"views": {}}
+    return tuple(float(support["views"].get(name, {"weight": 1.0})["weight"]) for name in names)
 
 
 def find_gaussians(path: Path, assignments: Sequence[str] = (), *, report: Reporter = silent) -> dict[str, Any]:

@@ -33,6 +33,9 @@ def test_from_pose_to_init_to_recon(photos, repository, run, tmp_path):
     facts = json.loads(started.stdout)
     assert facts["initializer"] == "planesweep" and "no weights" in facts["why"]
     assert set(facts["depth"]) == {f"room_0{k}.jpg" for k in range(1, 9)}
+    support = facts["support"]
+    assert set(support["views"]) == set(facts["depth"]) and support["sentence"] in " ".join(started.stderr.split())
+    assert all(view["twice"] > 0.5 and view["weight"] == 1 for view in support["views"].values())
 
     loaded = load_scene(scene)
     assert len(loaded.gaussians) == facts["gaussians"] and not loaded.refined
@@ -55,6 +58,7 @@ def test_from_pose_to_init_to_recon(photos, repository, run, tmp_path):
     assert finished.exit_code == 0, finished.output
     assert "first Gaussians from an earlier run" in finished.stderr
     assert json.loads((scene / "scene.json").read_text())["shown"] == "04_optimize"
+    assert support["sentence"][1:] in (scene / "report.html").read_text()
 
 
 def _steps(path):
