@@ -18,6 +18,7 @@ from sparse3d.kernels.cpu_train import Dropout
 from sparse3d.optimize import mcmc
 from sparse3d.optimize.cameras import RefinedCameras, Trust, rate_at, refines_cameras
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
+from sparse3d.optimize.exposure import Exposures, find_exposures
 from sparse3d.optimize.losses import Target, prepare_target
 from sparse3d.optimize.parameters import Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
@@ -96,6 +97,7 @@ def optimize(
     if refines_cameras(config, estimated):
         cameras = RefinedCameras(views, gaussians, Trust(config.cameras_max_deg, config.cameras_max_focal))
     look = look_of(views, config)
+    exposures = find_exposures(gaussians, views, config, rasterize, look)
     batch: list[tuple[View, Tensor | Target]] = []
     shrunk = 0  # by how much the pictures in `batch` are reduced
     order: list[int] = []
@@ -105,6 +107,8 @@ def optimize(
         parameters.load_state_dict(saved["parameters"])
         if cameras is not None:
             cameras.load_state_dict(saved["cameras"])
+        if exposures is not None:
+            exposures.load_state_dict(saved["exposures"])
         generator.set_state(saved["generator"])
         first, order, spent_s = saved["step"], list(saved["order"]), saved["spent_s"]
         progress.note(f"resuming at step {first} of {config.steps}")
@@ -119,7 +123,7 @@ def optimize(
             batch = _at_size(views, shrunk)
         index = order.pop()
         view, target = batch[index]
-        loss = _step(parameters, view, target, step, config, rasterize, look, extent, generator, cameras, index)
+        loss = _step(parameters, view, target, step, config, rasterize, look, extent, generator, cameras, index, exposures)
         done = step + 1
         if done % _REPORT_EVERY == 0 or done == config.steps:
             progress.step(done, config.steps, loss=loss, gaussians=len(parameters))
@@ -129,6 +133,8 @@ def optimize(
             state = {"key": key, "step": done, "order": order, "spent_s": time.monotonic() - began}
             if cameras is not None:
                 state["cameras"] = cameras.state_dict()
+            if exposures is not None:
+                state["exposures"] = exposures.state_dict()
             save_checkpoint(
                 checkpoint, state | {"parameters": parameters.state_dict(), "generator": generator.get_state()}
             )
@@ -138,6 +144,8 @@ def optimize(
             )
             break
     fitted = _without_faint(parameters.gaussians, config.prune_opacity)
+    if exposures is not None and (changes := exposures.summary()):
+        progress.note(f"photos of another exposure or white balance, made up for while fitting: {changes}")
     return Fit(fitted, views) if cameras is None else Fit(fitted, cameras.refined(), cameras.summary())
 
 
@@ -159,6 +167,7 @@ def _step(
     generator: torch.Generator,
     cameras: RefinedCameras | None = None,
     index: int = 0,
+    exposures: Exposures | None = None,
 ) -> float:
     """One view: render, compare, update. Returns the loss."""
     means_lr = exponential(config.means_lr, config.means_lr_final, step, config.steps) * extent
@@ -168,18 +177,21 @@ def _step(
     degree = sh_degree_at(step, config)
     rate = 0.0 if cameras is None or step % _CAMERAS_EVERY else _CAMERAS_EVERY * rate_at(step, config)
     camera = (view.cameras.w2c, view.cameras.K) if cameras is None else cameras.camera(index, view)
+    exposure = None if exposures is None else exposures.of(index, view)
     moves = cameras is not None and rate > 0
     whole = (
         cameras is not None and moves and cameras.focal_unit > 0
     )  # focal lengths want the gradient of the colours too
     if rasterize is cpu.rasterize and isinstance(target, Target) and not whole:
         if moves:
-            camera_gradients(rasterize, parameters, view, camera, target, degree, config, look)
-        loss = compiled_step(parameters, view, camera, target, degree, dropout, config, look)
+            camera_gradients(rasterize, parameters, view, camera, target, degree, config, look, exposure)
+        loss = compiled_step(parameters, view, camera, target, degree, dropout, config, look, exposure)
     else:
-        loss = autograd_step(rasterize, parameters, view, camera, target, degree, dropout, config, look)
+        loss = autograd_step(rasterize, parameters, view, camera, target, degree, dropout, config, look, exposure)
     if cameras is not None:
         cameras.step(index, rate, parameters.gaussians, degree)
+    if exposures is not None:
+        exposures.step(index, step, config)
     if config.strategy == "mcmc" and step < config.refine_stop * config.steps:
         if step > 0 and step % config.refine_interval == 0:
             mcmc.refine(parameters, config, generator)
