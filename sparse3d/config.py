@@ -124,7 +124,9 @@ class OptimizeConfig:
     cameras_max_focal: float = (
         0.0  # relative change of a focal length at most; 0: kept (few views hardly tell it from depth)
     )
-    exposure: Literal["auto", "on", "off"] = "auto"  # a gain and offset per photo; auto: when photos differ by 8 % or more
+    exposure: Literal["auto", "on", "off"] = (
+        "auto"  # a gain and offset per photo; auto: when photos differ by 8 % or more
+    )
     checkpoint_interval: int = 250  # steps between checkpoints
     time_limit_s: float | None = None  # stop early after this long; None: never
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -15,6 +16,7 @@ from sparse3d.init.sfm import from_points
 from sparse3d.init.visibility import settled
 from sparse3d.progress import StageReporter
 from sparse3d.types import PosedViews
+from sparse3d.valid_pixels import with_numbers
 
 
 def initialize(
@@ -35,13 +37,14 @@ def initialize(
         The Gaussians, and the depth maps they came from (none for sfm).
 
     Raises:
-        UserError: the method found nothing to start from.
+        UserError: the method found nothing to start from, or a view has no pixel that is a number.
     """
     if len(views.views) < 2:
         raise UserError(
             f"initialization needs at least 2 views, found {len(views.views)}. Add photos that overlap it by half or more; a scene from a "
             "single photo is the job of `sparse3d hallucinate --single`, which this version does not have yet"
         )
+    views = replace(views, views=with_numbers(views.views, progress.warning))
     if config.method == "sfm":
         return _sparse(views)
     _check_apart(views)

@@ -93,6 +93,7 @@ class Exposures:
             for value, free, log_gain in zip(self.values, self.free, log_gains, strict=True):
                 value[0] = log_gain * free
         self._centre()
+        self.start = [value.clone() for value in self.values]
         for value, free in zip(self.values, self.free, strict=True):
             value.requires_grad_(free)
 
@@ -116,7 +117,13 @@ class Exposures:
         self.counts[index] += 1
         rates, rows = torch.full((3,), exponential(*_RATE, step, config.steps)), torch.ones(2, dtype=torch.bool)
         selective_adam(
-            value.detach(), gradient + _PULL * value, mean, square, rates, rows, self.counts[index]
+            value.detach(),
+            gradient + _PULL * (value - self.start[index]),
+            mean,
+            square,
+            rates,
+            rows,
+            self.counts[index],
         )
         self._centre()
 
@@ -134,7 +141,9 @@ class Exposures:
         for name, value in zip(self.names, self.values, strict=True):
             shown = (value.detach()[0].exp() + value.detach()[1] / 0.5).tolist()  # of middle grey, relative
             if max(abs(change - 1) for change in shown) >= _TOLD:
-                parts.append(f"{name} ({', '.join(f'{c} x{x:.2f}' for c, x in zip(('red', 'green', 'blue'), shown, strict=True))})")
+                parts.append(
+                    f"{name} ({', '.join(f'{c} x{x:.2f}' for c, x in zip(('red', 'green', 'blue'), shown, strict=True))})"
+                )
         return ", ".join(parts)
 
     def state_dict(self) -> dict[str, Any]:
@@ -143,7 +152,9 @@ class Exposures:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to a saved state of the same views."""
-        self.values = [value.clone().requires_grad_(free) for value, free in zip(state["values"], self.free, strict=True)]
+        self.values = [
+            value.clone().requires_grad_(free) for value, free in zip(state["values"], self.free, strict=True)
+        ]
         self.moments = [(mean.clone(), square.clone()) for mean, square in state["moments"]]
         self.counts = list(state["counts"])
 

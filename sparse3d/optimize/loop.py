@@ -26,6 +26,7 @@ from sparse3d.optimize.step import autograd_step, camera_gradients, compiled_ste
 from sparse3d.progress import StageReporter
 from sparse3d.render import Look, Rasterizer
 from sparse3d.types import Gaussians, View
+from sparse3d.valid_pixels import check_masks, with_numbers
 
 _REPORT_EVERY = 10
 _CAMERAS_EVERY = 4  # steps of which one moves cameras, four times as far: they cost a pass of their own
@@ -43,8 +44,10 @@ class Fit:
 def look_of(views: tuple[View, ...], config: OptimizeConfig) -> Look:
     """How the scene of these views is drawn: black, white or the views' mean colour (where not masked) behind it."""
     if config.background == "mean":
-        means = [view.image.mean((1, 2)) if view.mask is None else view.image[:, view.mask].mean(1) for view in views]
-        red, green, blue = torch.stack(means).nan_to_num(0.5).mean(dim=0).tolist()
+        shown = with_numbers(views, lambda _: None)
+        means = [view.image.mean((1, 2)) if view.mask is None else view.image[:, view.mask].mean(1) for view in shown]
+        means = [mean for mean in means if mean.isfinite().all()] or [torch.full((3,), 0.5)]  # masks may leave nothing
+        red, green, blue = torch.stack(means).mean(dim=0).tolist()
     else:
         red = green = blue = 1.0 if config.background == "white" else 0.0
     near = near_plane(torch.stack([view.c2w for view in views]))
@@ -85,12 +88,14 @@ def optimize(
         The Gaussians after the last step, faint ones removed, and the views with their cameras.
 
     Raises:
-        UserError: nothing to optimize, or nothing left.
+        UserError: nothing to optimize, or nothing left, or views without a pixel to compare with.
     """
     if len(gaussians) == 0:
         raise UserError(
             "there is nothing to optimize: initialization gave no Gaussians. The photos may not overlap; try --set init.method=sfm"
         )
+    views = with_numbers(views, progress.warning)
+    check_masks(views, progress.warning)
     extent = scene_extent(torch.stack([view.c2w for view in views]))
     parameters = Parameters(gaussians, config, extent)
     cameras = None
@@ -123,7 +128,9 @@ def optimize(
             batch = _at_size(views, shrunk)
         index = order.pop()
         view, target = batch[index]
-        loss = _step(parameters, view, target, step, config, rasterize, look, extent, generator, cameras, index, exposures)
+        loss = _step(
+            parameters, view, target, step, config, rasterize, look, extent, generator, cameras, index, exposures
+        )
         done = step + 1
         if done % _REPORT_EVERY == 0 or done == config.steps:
             progress.step(done, config.steps, loss=loss, gaussians=len(parameters))
