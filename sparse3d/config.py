@@ -125,7 +125,7 @@ class OptimizeConfig:
         0.0  # relative change of a focal length at most; 0: kept (few views hardly tell it from depth)
     )
     exposure: Literal["auto", "on", "off"] = (
-        "auto"  # a gain and offset per photo; auto: when photos differ by 8 % or more
+        "auto"  # a gain per photo and channel; auto: when a photo is half a stop off the mean
     )
     checkpoint_interval: int = 250  # steps between checkpoints
     time_limit_s: float | None = None  # stop early after this long; None: never

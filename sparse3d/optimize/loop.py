@@ -18,7 +18,7 @@ from sparse3d.kernels.cpu_train import Dropout
 from sparse3d.optimize import mcmc
 from sparse3d.optimize.cameras import RefinedCameras, Trust, rate_at, refines_cameras
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
-from sparse3d.optimize.exposure import Exposures, find_exposures
+from sparse3d.optimize.exposure import Exposure, described, find_gains
 from sparse3d.optimize.losses import Target, prepare_target
 from sparse3d.optimize.parameters import Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
@@ -102,7 +102,7 @@ def optimize(
     if refines_cameras(config, estimated):
         cameras = RefinedCameras(views, gaussians, Trust(config.cameras_max_deg, config.cameras_max_focal))
     look = look_of(views, config)
-    exposures = find_exposures(gaussians, views, config, rasterize, look)
+    gains = find_gains(gaussians, views, config, rasterize, look)
     batch: list[tuple[View, Tensor | Target]] = []
     shrunk = 0  # by how much the pictures in `batch` are reduced
     order: list[int] = []
@@ -112,8 +112,7 @@ def optimize(
         parameters.load_state_dict(saved["parameters"])
         if cameras is not None:
             cameras.load_state_dict(saved["cameras"])
-        if exposures is not None:
-            exposures.load_state_dict(saved["exposures"])
+        gains = saved["gains"]
         generator.set_state(saved["generator"])
         first, order, spent_s = saved["step"], list(saved["order"]), saved["spent_s"]
         progress.note(f"resuming at step {first} of {config.steps}")
@@ -128,8 +127,9 @@ def optimize(
             batch = _at_size(views, shrunk)
         index = order.pop()
         view, target = batch[index]
+        exposure = None if gains is None else Exposure(gains[index], view.image)
         loss = _step(
-            parameters, view, target, step, config, rasterize, look, extent, generator, cameras, index, exposures
+            parameters, view, target, step, config, rasterize, look, extent, generator, cameras, index, exposure
         )
         done = step + 1
         if done % _REPORT_EVERY == 0 or done == config.steps:
@@ -137,11 +137,9 @@ def optimize(
         if on_step is not None:
             on_step(done, parameters.gaussians)
         if checkpoint is not None and done % config.checkpoint_interval == 0 and done < config.steps:
-            state = {"key": key, "step": done, "order": order, "spent_s": time.monotonic() - began}
+            state = {"key": key, "step": done, "order": order, "spent_s": time.monotonic() - began, "gains": gains}
             if cameras is not None:
                 state["cameras"] = cameras.state_dict()
-            if exposures is not None:
-                state["exposures"] = exposures.state_dict()
             save_checkpoint(
                 checkpoint, state | {"parameters": parameters.state_dict(), "generator": generator.get_state()}
             )
@@ -151,8 +149,8 @@ def optimize(
             )
             break
     fitted = _without_faint(parameters.gaussians, config.prune_opacity)
-    if exposures is not None and (changes := exposures.summary()):
-        progress.note(f"photos of another exposure or white balance, made up for while fitting: {changes}")
+    if gains is not None and (changes := described(views, gains)):
+        progress.note(f"photos of another exposure or white balance, made up for: {changes}")
     return Fit(fitted, views) if cameras is None else Fit(fitted, cameras.refined(), cameras.summary())
 
 
@@ -174,7 +172,7 @@ def _step(
     generator: torch.Generator,
     cameras: RefinedCameras | None = None,
     index: int = 0,
-    exposures: Exposures | None = None,
+    exposure: Exposure | None = None,
 ) -> float:
     """One view: render, compare, update. Returns the loss."""
     means_lr = exponential(config.means_lr, config.means_lr_final, step, config.steps) * extent
@@ -184,7 +182,6 @@ def _step(
     degree = sh_degree_at(step, config)
     rate = 0.0 if cameras is None or step % _CAMERAS_EVERY else _CAMERAS_EVERY * rate_at(step, config)
     camera = (view.cameras.w2c, view.cameras.K) if cameras is None else cameras.camera(index, view)
-    exposure = None if exposures is None else exposures.of(index, view)
     moves = cameras is not None and rate > 0
     whole = (
         cameras is not None and moves and cameras.focal_unit > 0
@@ -197,8 +194,6 @@ def _step(
         loss = autograd_step(rasterize, parameters, view, camera, target, degree, dropout, config, look, exposure)
     if cameras is not None:
         cameras.step(index, rate, parameters.gaussians, degree)
-    if exposures is not None:
-        exposures.step(index, step, config)
     if config.strategy == "mcmc" and step < config.refine_stop * config.steps:
         if step > 0 and step % config.refine_interval == 0:
             mcmc.refine(parameters, config, generator)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from sparse3d.config import OptimizeConfig
 from sparse3d.kernels.cpu_loss import loss_and_gradient
 from sparse3d.kernels.cpu_train import Drawn, Dropout
-from sparse3d.optimize.exposure import ViewExposure
+from sparse3d.optimize.exposure import Exposure
 from sparse3d.optimize.losses import Target, photometric_loss
 from sparse3d.optimize.parameters import NAMES, Parameters
 from sparse3d.render import Look, Rasterizer
@@ -30,7 +30,7 @@ def autograd_step(
     dropout: Dropout | None,
     config: OptimizeConfig,
     look: Look,
-    exposure: ViewExposure | None = None,
+    exposure: Exposure | None = None,
 ) -> float:
     """Moves the Gaussians by the gradients that PyTorch finds.
 
@@ -44,7 +44,7 @@ def autograd_step(
         dropout: Who takes part; all when None.
         config: Settings of the loss and of the opacities' decay.
         look: How the scene is drawn.
-        exposure: What the photo made of the scene's colours; its values are left their gradient. None: nothing.
+        exposure: What the photo makes of the scene's colours; None: nothing.
 
     Returns:
         The loss before the step.
@@ -70,13 +70,11 @@ def camera_gradients(
     sh_degree: int,
     config: OptimizeConfig,
     look: Look,
-    exposure: ViewExposure | None = None,
+    exposure: Exposure | None = None,
 ) -> None:
     """Leaves the gradients of the loss on what `camera` is made of, and none on the Gaussians. Arguments as above."""
     found = parameters.gaussians
     still = Gaussians(*(getattr(found, field.name).detach() for field in fields(found)))
-    if exposure is not None:
-        exposure = replace(exposure, values=exposure.values.detach())
     _loss(rasterize, still, view, camera, target, sh_degree, None, config, look, exposure).backward()
 
 
@@ -90,7 +88,7 @@ def _loss(
     dropout: Dropout | None,
     config: OptimizeConfig,
     look: Look,
-    exposure: ViewExposure | None = None,
+    exposure: Exposure | None = None,
 ) -> Tensor:
     opacities = current.opacities
     if dropout is not None:
@@ -124,7 +122,7 @@ def compiled_step(
     dropout: Dropout | None,
     config: OptimizeConfig,
     look: Look,
-    exposure: ViewExposure | None = None,
+    exposure: Exposure | None = None,
 ) -> float:
     """`autograd_step` with `kernels.cpu.rasterize`: the same arguments, the same result but for rounding."""
     w2c, K = camera
