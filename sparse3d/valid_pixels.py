@@ -14,7 +14,7 @@ from sparse3d.types import View
 def with_numbers(views: Sequence[View], warn: Callable[[str], None]) -> tuple[View, ...]:
     """The views with pixels that are nan or infinite in some channel masked, and of the mean colour of the others.
 
-    Resizing and windows would spread them to their neighbours. Views without such pixels are handed back as they are.
+    Resizing and windows would spread them to their neighbours. Views without such pixels are handed back as they are, the tuple too.
 
     Args:
         views: Any.
@@ -23,10 +23,12 @@ def with_numbers(views: Sequence[View], warn: Callable[[str], None]) -> tuple[Vi
     Raises:
         UserError: a view has no other pixels; names it.
     """
+    if all(bool(view.image.isfinite().all()) for view in views):
+        return tuple(views)
     clean = []
     for view in views:
-        finite = torch.isfinite(view.image).all(0)
-        if bool(finite.all()):
+        finite = view.image.isfinite().all(0)
+        if finite.all():
             clean.append(view)
             continue
         if not finite.any():

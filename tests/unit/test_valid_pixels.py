@@ -49,7 +49,8 @@ def fit(views: tuple[View, ...], config: OptimizeConfig = CONFIG) -> tuple[Fit, 
 
 def test_views_of_numbers_are_handed_back_as_they_are(posed):
     said: list[str] = []
-    assert all(a is b for a, b in zip(posed.views, with_numbers(posed.views, said.append), strict=True)) and not said
+    assert with_numbers(posed.views, said.append) is posed.views and not said
+    assert with_numbers((posed.views[0], with_holes(posed.views[1])), said.append)[0] is posed.views[0]
 
 
 @pytest.mark.parametrize("masked", [False, True])
