@@ -127,6 +127,9 @@ class OptimizeConfig:
     cameras_max_focal: float = (
         0.0  # relative change of a focal length at most; 0: kept (few views hardly tell it from depth)
     )
+    exposure: Literal["auto", "on", "off"] = (
+        "auto"  # a gain per photo and channel; auto: when a photo is half a stop off the mean
+    )
     checkpoint_interval: int = 250  # steps between checkpoints
     time_limit_s: float | None = None  # stop early after this long; None: never
 

@@ -17,6 +17,7 @@ from sparse3d.init.support import support_of
 from sparse3d.init.visibility import settled
 from sparse3d.progress import StageReporter
 from sparse3d.types import PosedViews
+from sparse3d.valid_pixels import with_numbers
 
 
 def initialize(
@@ -37,13 +38,14 @@ def initialize(
         The Gaussians, and the depth maps they came from (none for sfm) with how well the views support the scene.
 
     Raises:
-        UserError: the method found nothing to start from.
+        UserError: the method found nothing to start from, or a view has no pixel that is a number.
     """
     if len(views.views) < 2:
         raise UserError(
             f"initialization needs at least 2 views, found {len(views.views)}. Add photos that overlap it by half or more; a scene from a "
             "single photo is the job of `sparse3d hallucinate --single`, which this version does not have yet"
         )
+    views = replace(views, views=with_numbers(views.views, progress.warning))
     if config.method == "sfm":
         return _sparse(views)
     _check_apart(views)

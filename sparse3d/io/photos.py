@@ -54,12 +54,12 @@ def load_photos(
     The focal length comes from EXIF: the 35 mm equivalent, else the focal length and the sensor's resolution, else
     the focal length and COLMAP's table of sensors; else it is 1.2 times the longer side (COLMAP's default). The
     principal point is the centre.
-    A file that cannot be decoded and a copy of an earlier file are left out with a warning.
+    A file that cannot be decoded or is transparent everywhere, and a copy of an earlier file, are left out with a warning.
 
     Args:
         paths: Photo files, as of `find_photos`.
         max_size: Longest side in pixels; larger photos are reduced by area averaging.
-        strict: A file that cannot be decoded is an error.
+        strict: A file that cannot be decoded, or shows nothing, is an error.
         intrinsics: Of all photos, in pixels of the files; instead of EXIF.
         warn: Called with each warning.
 
@@ -118,6 +118,8 @@ def focal_px(exif: Exif, height: int, width: int) -> float | None:
 def _photo(
     path: Path, name: str, digest: str, decoded: DecodedImage, max_size: int, warn: Callable[[str], None]
 ) -> Photo:
+    if decoded.mask is not None and not decoded.mask.any():
+        raise UnreadableImage(f"{path}: is transparent everywhere, so that its mask leaves no pixel")
     height, width = decoded.image.shape[1:]
     longest = max(height, width)
     focal = focal_px(decoded.exif, height, width)

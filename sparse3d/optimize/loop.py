@@ -18,6 +18,7 @@ from sparse3d.kernels.cpu_train import Dropout
 from sparse3d.optimize import mcmc
 from sparse3d.optimize.cameras import RefinedCameras, Trust, rate_at, refines_cameras
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
+from sparse3d.optimize.exposure import Exposure, described, find_gains
 from sparse3d.optimize.losses import Target, prepare_target
 from sparse3d.optimize.parameters import Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
@@ -25,6 +26,7 @@ from sparse3d.optimize.step import autograd_step, camera_gradients, compiled_ste
 from sparse3d.progress import StageReporter
 from sparse3d.render import Look, Rasterizer
 from sparse3d.types import Gaussians, View
+from sparse3d.valid_pixels import check_masks, with_numbers
 
 _REPORT_EVERY = 10
 _CAMERAS_EVERY = 4  # steps of which one moves cameras, four times as far: they cost a pass of their own
@@ -42,8 +44,10 @@ class Fit:
 def look_of(views: tuple[View, ...], config: OptimizeConfig) -> Look:
     """How the scene of these views is drawn: black, white or the views' mean colour (where not masked) behind it."""
     if config.background == "mean":
-        means = [view.image.mean((1, 2)) if view.mask is None else view.image[:, view.mask].mean(1) for view in views]
-        red, green, blue = torch.stack(means).nan_to_num(0.5).mean(dim=0).tolist()
+        shown = with_numbers(views, lambda _: None)
+        means = [view.image.mean((1, 2)) if view.mask is None else view.image[:, view.mask].mean(1) for view in shown]
+        means = [mean for mean in means if mean.isfinite().all()] or [torch.full((3,), 0.5)]  # masks may leave nothing
+        red, green, blue = torch.stack(means).mean(dim=0).tolist()
     else:
         red = green = blue = 1.0 if config.background == "white" else 0.0
     near = near_plane(torch.stack([view.c2w for view in views]))
@@ -86,18 +90,21 @@ def optimize(
         The Gaussians after the last step, faint ones removed, and the views with their cameras.
 
     Raises:
-        UserError: nothing to optimize, or nothing left.
+        UserError: nothing to optimize, or nothing left, or views without a pixel to compare with.
     """
     if len(gaussians) == 0:
         raise UserError(
             "there is nothing to optimize: initialization gave no Gaussians. The photos may not overlap; try --set init.method=sfm"
         )
+    views = with_numbers(views, progress.warning)
+    check_masks(views, progress.warning)
     extent = scene_extent(torch.stack([view.c2w for view in views]))
     parameters = Parameters(gaussians, config, extent, guessed)
     cameras = None
     if refines_cameras(config, estimated):
         cameras = RefinedCameras(views, gaussians, Trust(config.cameras_max_deg, config.cameras_max_focal))
     look = look_of(views, config)
+    gains = find_gains(gaussians, views, config, rasterize, look)
     batch: list[tuple[View, Tensor | Target]] = []
     shrunk = 0  # by how much the pictures in `batch` are reduced
     order: list[int] = []
@@ -107,6 +114,7 @@ def optimize(
         parameters.load_state_dict(saved["parameters"])
         if cameras is not None:
             cameras.load_state_dict(saved["cameras"])
+        gains = saved["gains"]
         generator.set_state(saved["generator"])
         first, order, spent_s = saved["step"], list(saved["order"]), saved["spent_s"]
         progress.note(f"resuming at step {first} of {config.steps}")
@@ -121,14 +129,17 @@ def optimize(
             batch = _at_size(views, shrunk)
         index = order.pop()
         view, target = batch[index]
-        loss = _step(parameters, view, target, step, config, rasterize, look, extent, generator, cameras, index)
+        exposure = None if gains is None else Exposure(gains[index], view.image)
+        loss = _step(
+            parameters, view, target, step, config, rasterize, look, extent, generator, cameras, index, exposure
+        )
         done = step + 1
         if done % _REPORT_EVERY == 0 or done == config.steps:
             progress.step(done, config.steps, loss=loss, gaussians=len(parameters))
         if on_step is not None:
             on_step(done, parameters.gaussians)
         if checkpoint is not None and done % config.checkpoint_interval == 0 and done < config.steps:
-            state = {"key": key, "step": done, "order": order, "spent_s": time.monotonic() - began}
+            state = {"key": key, "step": done, "order": order, "spent_s": time.monotonic() - began, "gains": gains}
             if cameras is not None:
                 state["cameras"] = cameras.state_dict()
             save_checkpoint(
@@ -140,6 +151,8 @@ def optimize(
             )
             break
     fitted = _without_faint(parameters.gaussians, config.prune_opacity)
+    if gains is not None and (changes := described(views, gains)):
+        progress.note(f"photos of another exposure or white balance, made up for: {changes}")
     return Fit(fitted, views) if cameras is None else Fit(fitted, cameras.refined(), cameras.summary())
 
 
@@ -161,6 +174,7 @@ def _step(
     generator: torch.Generator,
     cameras: RefinedCameras | None = None,
     index: int = 0,
+    exposure: Exposure | None = None,
 ) -> float:
     """One view: render, compare, update. Returns the loss."""
     means_lr = exponential(config.means_lr, config.means_lr_final, step, config.steps) * extent
@@ -176,10 +190,10 @@ def _step(
     )  # focal lengths want the gradient of the colours too
     if rasterize is cpu.rasterize and isinstance(target, Target) and not whole:
         if moves:
-            camera_gradients(rasterize, parameters, view, camera, target, degree, config, look)
-        loss = compiled_step(parameters, view, camera, target, degree, dropout, config, look)
+            camera_gradients(rasterize, parameters, view, camera, target, degree, config, look, exposure)
+        loss = compiled_step(parameters, view, camera, target, degree, dropout, config, look, exposure)
     else:
-        loss = autograd_step(rasterize, parameters, view, camera, target, degree, dropout, config, look)
+        loss = autograd_step(rasterize, parameters, view, camera, target, degree, dropout, config, look, exposure)
     if cameras is not None:
         cameras.step(index, rate, parameters.gaussians, degree)
     if config.strategy == "mcmc" and step < config.refine_stop * config.steps:

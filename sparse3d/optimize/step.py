@@ -13,6 +13,7 @@ from torch import Tensor
 from sparse3d.config import OptimizeConfig
 from sparse3d.kernels.cpu_loss import loss_and_gradient
 from sparse3d.kernels.cpu_train import Drawn, Dropout
+from sparse3d.optimize.exposure import Exposure
 from sparse3d.optimize.losses import Target, photometric_loss
 from sparse3d.optimize.parameters import NAMES, Parameters
 from sparse3d.render import Look, Rasterizer
@@ -29,6 +30,7 @@ def autograd_step(
     dropout: Dropout | None,
     config: OptimizeConfig,
     look: Look,
+    exposure: Exposure | None = None,
 ) -> float:
     """Moves the Gaussians by the gradients that PyTorch finds.
 
@@ -42,11 +44,12 @@ def autograd_step(
         dropout: Who takes part; all when None.
         config: Settings of the loss and of the opacities' decay.
         look: How the scene is drawn.
+        exposure: What the photo makes of the scene's colours; None: nothing.
 
     Returns:
         The loss before the step.
     """
-    loss = _loss(rasterize, parameters.gaussians, view, camera, target, sh_degree, dropout, config, look)
+    loss = _loss(rasterize, parameters.gaussians, view, camera, target, sh_degree, dropout, config, look, exposure)
     parameters.adam.zero_grad()
     loss.backward()
     gradient = parameters.tensors["logit_opacities"].grad
@@ -66,11 +69,12 @@ def camera_gradients(
     sh_degree: int,
     config: OptimizeConfig,
     look: Look,
+    exposure: Exposure | None = None,
 ) -> None:
     """Leaves the gradients of the loss on what `camera` is made of, and none on the Gaussians. Arguments as above."""
     found = parameters.gaussians
     still = Gaussians(*(getattr(found, field.name).detach() for field in fields(found)))
-    _loss(rasterize, still, view, camera, target, sh_degree, None, config, look).backward()
+    _loss(rasterize, still, view, camera, target, sh_degree, None, config, look, exposure).backward()
 
 
 def _loss(
@@ -83,6 +87,7 @@ def _loss(
     dropout: Dropout | None,
     config: OptimizeConfig,
     look: Look,
+    exposure: Exposure | None = None,
 ) -> Tensor:
     opacities = current.opacities
     if dropout is not None:
@@ -101,7 +106,10 @@ def _loss(
         background=torch.tensor(look.background),
         near_plane=look.near_plane,
     )
-    return photometric_loss(rgb.squeeze(0).permute(2, 0, 1), target, config.ssim_weight, view.mask)
+    image = rgb.squeeze(0).permute(2, 0, 1)
+    return photometric_loss(
+        image if exposure is None else exposure.applied(image), target, config.ssim_weight, view.mask
+    )
 
 
 def compiled_step(
@@ -113,6 +121,7 @@ def compiled_step(
     dropout: Dropout | None,
     config: OptimizeConfig,
     look: Look,
+    exposure: Exposure | None = None,
 ) -> float:
     """`autograd_step` with `kernels.cpu.rasterize`: the same arguments, the same result but for rounding."""
     w2c, K = camera
@@ -128,7 +137,8 @@ def compiled_step(
         background=torch.tensor(look.background),
         dropout=dropout,
     )
-    loss, gradient = loss_and_gradient(drawn.rgb[0].permute(2, 0, 1), target, config.ssim_weight, view.mask)
+    compare = loss_and_gradient if exposure is None else exposure.loss_and_gradient
+    loss, gradient = compare(drawn.rgb[0].permute(2, 0, 1), target, config.ssim_weight, view.mask)
     adam = parameters.adam
     adam.steps += 1
     drawn.update(

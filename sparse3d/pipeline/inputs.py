@@ -64,6 +64,12 @@ def read_photos(paths: Sequence[Path], folder: Path, config: Config, strict: boo
         raise UserError(
             f"only {len(photos)} of {len(paths)} files could be read as a photo, needed 2 or more. See the warnings above"
         )
+    longest = max(max(photo.full_size) for photo in photos)
+    if longest > config.photos.max_size:
+        progress.note(
+            f"the scene is made from pictures of {config.photos.max_size} pixels on the longer side, not {longest}: memory and time "
+            "grow with the pixels. Raise photos.max_size for finer detail"
+        )
     progress.done(f"{len(photos)} photos")
     return photos
 

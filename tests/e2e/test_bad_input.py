@@ -10,7 +10,7 @@ import pytest
 import torch
 from support.commands import SMALL
 
-from sparse3d.io.images import write_image
+from sparse3d.io.images import read_image, write_image
 from sparse3d.io.scene import FORMAT, SceneFolder
 
 
@@ -104,6 +104,62 @@ def test_known_cameras_that_name_missing_photos(run, photos, repository, tmp_pat
     for index in (1, 2):
         shutil.copy(photos / f"room_0{index}.jpg", other / f"my_{index}.jpg")
     assert_refused(run("recon", other, "-o", tmp_path / "none", *SMALL, "--poses", cameras), "my_1.jpg")
+
+
+@pytest.fixture
+def room(repository):
+    """Copies some photos, changed by a function, and names the options of a quick run with their cameras."""
+
+    def copied(folder, names, changed=None):
+        for name in names:
+            picture = read_image(repository / "examples" / "photos" / f"{name}.jpg").image
+            mask = None if changed is None else changed(name, picture)
+            write_image(folder / f"{name}.png", picture, mask)
+        cameras = json.loads((repository / "examples" / "ground_truth" / "transforms.json").read_text())
+        for frame in cameras["frames"]:
+            frame["file_path"] = frame["file_path"].replace(".jpg", ".png")
+        (folder / "transforms.json").write_text(json.dumps(cameras))
+        return [folder, *SMALL, "--poses", folder / "transforms.json"]
+
+    return copied
+
+
+def test_masks_that_cover_everything(run, room, tmp_path):
+    """The alpha channel of one photo, then of all but one, lets nothing through."""
+
+    def masked(covered):
+        return lambda name, picture: torch.full(picture.shape[1:], name not in covered)
+
+    names, steps = ("room_02", "room_03", "room_04"), ("--set", "optimize.steps=2")
+    result = run("recon", *room(tmp_path / "one", names, masked(("room_03",))), *steps, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "room_03.png: is transparent everywhere" in said(result)
+    assert json.loads((tmp_path / "out" / "scene.json").read_text())["stages"]["01_pose"]["photos_found"] == 2
+    assert_refused(
+        run("recon", *room(tmp_path / "all", names, masked(names)), *steps, "-o", tmp_path / "none"),
+        "none of the photos",
+        *(f"{name}.png: is transparent everywhere" for name in names),
+    )
+
+
+def test_a_photo_four_stops_darker_is_made_up_for_and_told(run, room, tmp_path):
+    def darkened(name, picture):
+        if name == "room_03":
+            linear = torch.where(picture <= 0.04045, picture / 12.92, ((picture + 0.055) / 1.055) ** 2.4) / 16
+            picture.copy_(
+                torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055)
+            )
+
+    names = ("room_02", "room_03", "room_04")
+    result = run("recon", *room(tmp_path / "photos", names, darkened), "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "another exposure or white balance" in said(result) and "room_03.png (red x0." in said(result)
+
+
+def test_two_photos_are_enough(run, room, tmp_path):
+    result = run("recon", *room(tmp_path / "photos", ("room_03", "room_04")), "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "scene.ply").is_file()
 
 
 def test_missing_camera_file(run, photos, tmp_path):

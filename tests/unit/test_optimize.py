@@ -95,7 +95,8 @@ def test_the_same_seed_gives_the_same_scene_and_a_resumed_run_too(tmp_path):
 
 
 @pytest.mark.skipif(not cpu.available(), reason="this install has no compiled kernels")
-def test_the_compiled_step_is_the_one_by_gradients():
+@pytest.mark.parametrize("exposure", ["off", "on"])
+def test_the_compiled_step_is_the_one_by_gradients(exposure):
     """A rasterizer that the loop does not know is differentiated by PyTorch; its steps are the same but for rounding, which
     Adam may enlarge where a gradient is nearly 0."""
     posed, _ = textured_plane(24, 32)
@@ -103,7 +104,7 @@ def test_the_compiled_step_is_the_one_by_gradients():
     views = tuple(replace(view, mask=torch.rand(24, 32, generator=generator) > 0.1) for view in posed.views)
     start = some_gaussians()
     start.log_scales[:] += 0.3 * torch.randn(60, 3, generator=generator)  # a ball has no gradient in its rotation
-    config = replace(CONFIG, steps=12, sh_interval=4, opacity_decay=0.99, prune_opacity=0.0)
+    config = replace(CONFIG, steps=12, sh_interval=4, opacity_decay=0.99, prune_opacity=0.0, exposure=exposure)
 
     def fitted(rasterize: Rasterizer) -> Gaussians:
         generator = torch.Generator().manual_seed(0)

@@ -151,6 +151,18 @@ def test_broken_photos_and_copies_are_left_out(tmp_path: Path) -> None:
         load_photos([tmp_path / "c.jpg"], 100, warn=warnings.append)
 
 
+def test_a_photo_that_is_transparent_everywhere_is_left_out(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", seed=1)
+    Image.fromarray(np.zeros((30, 40, 4), dtype=np.uint8)).save(tmp_path / "b.png")
+    warnings: list[str] = []
+    assert [photo.name for photo in load_photos(find_photos([tmp_path]), 100, warn=warnings.append)] == ["a.png"]
+    assert len(warnings) == 1 and "b.png: is transparent everywhere" in warnings[0] and "left out" in warnings[0]
+    with pytest.raises(UserError, match=r"b\.png.*without strict"):
+        load_photos(find_photos([tmp_path]), 100, strict=True, warn=warnings.append)
+    with pytest.raises(UserError, match=r"none of the photos(.|\n)*transparent everywhere"):
+        load_photos([tmp_path / "b.png"], 100, warn=warnings.append)
+
+
 def test_equal_file_names_get_their_folder(tmp_path: Path) -> None:
     paths = [save(tmp_path / name, seed=i) for i, name in enumerate(("left/a.png", "right/a.png", "right/b.png"))]
     names = [photo.name for photo in load_photos(paths, 100, warn=no_warning)]

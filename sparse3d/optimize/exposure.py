@@ -1,0 +1,166 @@
+"""Exposure and white balance of each photo, told from points that two photos show.
+
+A phone chooses both anew for every photo, and a scene has one colour for each of its points. So the render goes through a
+transform of the photo's own before the two are compared, as in Urban Radiance Fields (Rematas et al. 2022, arXiv:2111.14643,
+section 4.2) and with the exposure matrices of hierarchical 3DGS (Kerbl et al. 2024, arXiv:2406.12080). Theirs mix channels and are learned
+with the scene. Here it is a gain per channel, found before the first step and kept: few views share little, so that gains that
+are learned drift away to what suits the Gaussians that one view alone sees (measured by benchmarks/exposure.py).
+
+The scene does not get brighter or darker by it: logarithms of gains have the mean 0 over the photos. Views without a photo, as
+those that a scene is measured on, are drawn without a gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparse3d.config import OptimizeConfig
+from sparse3d.geometry import fitted_size, project
+from sparse3d.kernels import cpu_loss
+from sparse3d.kernels.cpu_loss import Target
+from sparse3d.render import Look, Rasterizer
+from sparse3d.types import Gaussians, View
+
+# Natural logarithm of a gain, in any channel, from which "auto" compensates: about half a stop, as sRGB values go with the 2.2nd root of
+# the light. Sets of photos that were taken with a fixed exposure reach 0.12 by what shines and by vignetting.
+_EVIDENT = 0.15
+_TOLD = 0.03  # relative change from which a photo is named
+_WHITE = 0.99  # of what a photo shows so bright it says only that it is at least that
+
+_SIZE = 252  # longer side of the pictures that points are looked up in, pixels
+_POINTS = 20_000  # at most
+_LEAST_POINTS = 50  # that two views share
+_SAME_DEPTH = 0.03  # relative difference up to which a point is what a view sees there
+_SURE = (0.04, 0.96)  # colours that are neither noise nor clipped
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """From the scene's colours to those of one photo."""
+
+    gain: Tensor  # (3,)
+    photo: Tensor  # (3, H, W)
+
+    def applied(self, rgb: Tensor) -> Tensor:
+        """A render as the photo would show it: gain * rgb, but the photo's own value where that is clipped at white and the
+        render is brighter still. (3, H, W) -> (3, H, W)
+        """
+        changed = self.gain[:, None, None] * rgb
+        return torch.where(self._clipped(changed), self.photo, changed)
+
+    def loss_and_gradient(
+        self, rgb: Tensor, target: Target, ssim_weight: float, mask: Tensor | None
+    ) -> tuple[float, Tensor]:
+        """`cpu_loss.loss_and_gradient` of what `applied` gives, with the gradient in `rgb`."""
+        gain = self.gain[:, None, None]
+        changed = gain * rgb
+        clipped = self._clipped(changed)
+        loss, gradient = cpu_loss.loss_and_gradient(
+            torch.where(clipped, self.photo, changed), target, ssim_weight, mask
+        )
+        return loss, gradient.masked_fill_(clipped, 0.0).mul_(gain)
+
+    def _clipped(self, changed: Tensor) -> Tensor:
+        return (self.photo >= _WHITE) & (changed > self.photo)
+
+
+def find_gains(
+    gaussians: Gaussians, views: Sequence[View], config: OptimizeConfig, rasterize: Rasterizer, look: Look
+) -> Tensor | None:
+    """Gains of the views when `config.exposure` is "on", or "auto" and one of them is evident; None otherwise.
+
+    Args:
+        gaussians: The scene at first.
+        views: What it is fitted to.
+        config: `exposure`.
+        rasterize: The renderer.
+        look: How the scene is drawn.
+
+    Returns:
+        (V, 3)
+    """
+    if config.exposure == "off":
+        return None
+    logs = log_gains(gaussians, views, rasterize, look)
+    return None if config.exposure == "auto" and float(logs.abs().max()) < _EVIDENT else logs.exp()
+
+
+@torch.no_grad()
+def log_gains(gaussians: Gaussians, views: Sequence[View], rasterize: Rasterizer, look: Look) -> Tensor:
+    """Natural logarithms of each view's gain, with the mean 0.
+
+    Of two views it is the median of log(colour here / colour there) over Gaussians that both see, which bears that nearly half
+    of them are wrong or shine. Those of all views follow by least squares, each pair weighed by how many it shares. Views that
+    share none are left at 0, and so are generated ones, which show the scene's colours.
+
+    Args:
+        gaussians: About on the surfaces.
+        views: V of them.
+        rasterize: Draws the depth by which hidden ones are told.
+        look: How the scene is drawn.
+
+    Returns:
+        (V, 3)
+    """
+    points = gaussians.means[:: max(1, -(-len(gaussians) // _POINTS))]
+    seen = [_colors(points, gaussians, view, rasterize, look).log() for view in views]
+    known = [torch.isfinite(logs).all(1) & (not view.generated) for view, logs in zip(views, seen, strict=True)]
+    normal, right = torch.zeros(len(views), len(views)).double(), torch.zeros(len(views), 3).double()
+    for i in range(len(views)):
+        for j in range(i):
+            both = known[i] & known[j]
+            shared = int(both.sum())
+            if shared >= _LEAST_POINTS:
+                ratio = shared * (seen[i][both] - seen[j][both]).median(0).values.double()
+                normal[[i, j], [i, j]] += shared
+                normal[[i, j], [j, i]] -= shared
+                right[i] += ratio
+                right[j] -= ratio
+    # a gain that all have in common is not told: of all solutions the shortest, whose mean is 0 in each group that shares points
+    return (torch.linalg.pinv(normal, hermitian=True) @ right).float()
+
+
+def _colors(points: Tensor, gaussians: Gaussians, view: View, rasterize: Rasterizer, look: Look) -> Tensor:
+    """Colours in a view of the points that it sees; nan where it does not, and where a colour is not sure. (P, 3) -> (P, 3)"""
+    small = view.resized(*fitted_size(view.height, view.width, _SIZE))
+    *_, depth = rasterize(
+        gaussians.means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        gaussians.sh,
+        small.cameras.w2c,
+        small.cameras.K,
+        small.width,
+        small.height,
+        sh_degree=gaussians.sh_degree,
+        antialiased=look.antialiased,
+        near_plane=look.near_plane,
+    )
+    pixels, z = project(points, small.cameras.w2c[0], small.K)
+    size = torch.tensor([small.width, small.height])
+    inside = (z > 0) & ((pixels >= 0) & (pixels < size)).all(1)
+    column, row = torch.where(inside[:, None], pixels, 0.0).long().unbind(1)
+    there = depth[0].to(z)[row, column]
+    inside &= (z - there).abs() < _SAME_DEPTH * there
+    if small.mask is not None:
+        inside &= small.mask[row, column]
+    grid = (2 * pixels / size - 1)[None, None]
+    colors = F.grid_sample(small.image[None], grid, padding_mode="border", align_corners=False)[0, :, 0].T
+    sure = ((colors > _SURE[0]) & (colors < _SURE[1])).all(1)
+    return torch.where((inside & sure)[:, None], colors, torch.nan)
+
+
+def described(views: Sequence[View], gains: Tensor) -> str:
+    """Which photos were taken with another exposure than the mean of them, in words; empty when none was to speak of."""
+    different = [
+        f"{view.name} (red x{gain[0]:.2f}, green x{gain[1]:.2f}, blue x{gain[2]:.2f})"
+        for view, gain in zip(views, gains.tolist(), strict=True)
+        if max(abs(channel - 1) for channel in gain) >= _TOLD
+    ]
+    return ", ".join(different)
