@@ -92,7 +92,7 @@ class OptimizeConfig:
 
     steps: int = 1500  # one view each
     coarse: float = 0.5  # share of the steps, the first ones, that are drawn at half the size
-    ssim_weight: float = 0.2  # share of D-SSIM in the loss, the rest is L1 (3DGS eq. 7)
+    ssim_weight: float = 0.4  # share of D-SSIM in the loss, the rest is L1 (3DGS eq. 7, which has 0.2)
     means_lr: float = 1.6e-4  # times the scene extent
     means_lr_final: float = 1.6e-6  # times the scene extent, reached exponentially at the last step
     scales_lr: float = 5e-3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,7 @@ def optimize(
     on_step: Callable[[int, Gaussians], None] | None = None,
     estimated: bool = False,
     guessed: Tensor | None = None,
+    weights: Sequence[float] | None = None,
 ) -> Fit:
     """Gaussians fitted to the views (3DGS, arXiv:2308.04079, section 5, without its densification by default).
 
@@ -84,6 +85,7 @@ def optimize(
         key: Content hash that a checkpoint must have to be resumed.
         on_step: Called after each step with its number and the Gaussians; for a live view.
         guessed: (N,) bool, Gaussians whose depth is a guess (`init.Origin.GUESSED`); none when None.
+        weights: How much each view counts, in (0, 1]: the share of the rounds that it takes part in. All count fully when None.
         estimated: The cameras are estimates, which `config.refine_cameras` "auto" refines with the scene.
 
     Returns:
@@ -123,7 +125,7 @@ def optimize(
     progress.start(f"{len(parameters)} Gaussians, {len(views)} views", total=config.steps)
     for step in range(first, config.steps):
         if not order:
-            order = torch.randperm(len(views), generator=generator).tolist()
+            order = round_of_views(len(views), weights, generator)
         if shrink_at(step, config) != shrunk:
             shrunk = shrink_at(step, config)
             batch = _at_size(views, shrunk)
@@ -154,6 +156,17 @@ def optimize(
     if gains is not None and (changes := described(views, gains)):
         progress.note(f"photos of another exposure or white balance, made up for: {changes}")
     return Fit(fitted, views) if cameras is None else Fit(fitted, cameras.refined(), cameras.summary())
+
+
+def round_of_views(count: int, weights: Sequence[float] | None, generator: torch.Generator) -> list[int]:
+    """Each view once, in random order; of those with a weight below 1 only so large a share of the rounds."""
+    while True:
+        order: list[int] = torch.randperm(count, generator=generator).tolist()
+        if weights is None or min(weights) >= 1:
+            return order
+        drawn = torch.rand(count, generator=generator).tolist()
+        if chosen := [view for view in order if drawn[view] < weights[view]]:
+            return chosen
 
 
 def _at_size(views: tuple[View, ...], shrunk: int) -> list[tuple[View, Tensor | Target]]:

@@ -14,7 +14,7 @@ from sparse3d.io.scene import SceneFolder, content_hash
 from sparse3d.io.views import load_refined, save_refined
 from sparse3d.optimize.cameras import with_refined
 from sparse3d.optimize.loop import look_of, optimize
-from sparse3d.pipeline.init_stage import first_gaussians
+from sparse3d.pipeline.init_stage import first_gaussians, view_weights
 from sparse3d.pipeline.log import Log
 from sparse3d.render import choose, rasterizer
 from sparse3d.types import Gaussians, PosedViews
@@ -62,6 +62,7 @@ def optimize_stage(
             on_step=on_step,
             estimated=refine,
             guessed=start.origin == int(Origin.GUESSED),
+            weights=view_weights(scene, [view.name for view in training.views]),
         )
         write_gaussians(folder / "scene.ply", fit.gaussians)
         if refine:

@@ -13,7 +13,7 @@ from sparse3d.kernels import cpu
 from sparse3d.kernels.reference import rasterize
 from sparse3d.optimize import mcmc
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
-from sparse3d.optimize.loop import look_of, optimize
+from sparse3d.optimize.loop import look_of, optimize, round_of_views
 from sparse3d.optimize.losses import photometric_loss
 from sparse3d.optimize.parameters import Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
@@ -168,6 +168,16 @@ def test_guesses_decay_faster(renderer):
     ).gaussians
     expected = 0.5 * torch.where(guessed, 0.99 * 0.98, 0.99) ** 5
     torch.testing.assert_close(fitted.opacities, expected, rtol=1e-4, atol=0)
+
+
+def test_views_take_part_by_their_weights():
+    """1000 rounds: full weights in every one, a tenth in 100 of them within four standard deviations."""
+    generator = torch.Generator().manual_seed(0)
+    rounds = [round_of_views(3, (1.0, 0.1, 1.0), generator) for _ in range(1000)]
+    counts = [sum(view in order for order in rounds) for view in range(3)]
+    assert counts[0] == counts[2] == 1000 and abs(counts[1] - 100) < 4 * (1000 * 0.1 * 0.9) ** 0.5
+    assert all(round_of_views(2, (0.1, 0.1), generator) for _ in range(50)), "a round is never empty"
+    assert sorted(round_of_views(4, None, generator)) == [0, 1, 2, 3]
 
 
 def test_guesses_that_are_moved_or_copied_stay_what_their_place_is():
