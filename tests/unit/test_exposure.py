@@ -22,7 +22,9 @@ from sparse3d.render import drawer, rasterizer
 from sparse3d.types import Gaussians, View
 
 compiled = pytest.mark.skipif(not cpu.available(), reason="this install has no compiled kernels (SPARSE3D_PURE)")
-CONFIG = OptimizeConfig(steps=60, coarse=0.0, dropout=0.0, opacity_decay=1.0, checkpoint_interval=10)
+CONFIG = OptimizeConfig(
+    steps=60, coarse=0.0, dropout=0.0, opacity_decay=1.0, opacities_lr=0.05, ssim_weight=0.2, checkpoint_interval=10
+)
 GAINS = torch.tensor([[0.75, 0.8, 0.7], [1.0, 1.1, 0.95], [1.25, 1.2, 1.3], [0.9, 0.9, 1.0]])
 
 
