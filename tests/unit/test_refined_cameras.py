@@ -27,7 +27,7 @@ HEIGHT, WIDTH = 48, 64
 TRUST = Trust(angle_deg=3.0, focal=0.1)
 # Gaussians that all but stand still, so that what is measured is the cameras
 STILL = OptimizeConfig(
-    steps=400, coarse=0.0, sh_interval=10_000, dropout=0.0, opacity_decay=1.0, background="black", prune_opacity=0.0,
+    steps=400, coarse=0.0, sh_interval=10_000, dropout=0.0, opacity_decay=1.0, ssim_weight=0.2, background="black", prune_opacity=0.0,
     means_lr=1e-6, means_lr_final=1e-7, scales_lr=1e-5, quats_lr=1e-5, opacities_lr=1e-5, sh_lr=1e-4,
     cameras_max_deg=3.0, cameras_max_focal=0.1, cameras_lr_deg=0.05, cameras_lr_final_deg=1e-3,
 )  # fmt: skip
