@@ -43,30 +43,26 @@ _SURE = (0.04, 0.96)  # colours that are neither noise nor clipped
 class Exposure:
     """From the scene's colours to those of one photo."""
 
-    gain: Tensor  # (3,)
-    photo: Tensor  # (3, H, W)
+    gain: Tensor  # (3, 1, 1)
+    ceiling: Tensor  # (3, H, W) in the memory of (H, W, 3), as renders are; the photo where it is clipped at white, else infinite
+
+    @classmethod
+    def of(cls, gain: Tensor, photo: Tensor) -> Exposure:
+        """That of a photo (3, H, W) with its gain (3,)."""
+        ceiling = torch.where(photo >= _WHITE, photo, torch.inf)
+        return cls(gain[:, None, None], ceiling.permute(1, 2, 0).contiguous().permute(2, 0, 1))
 
     def applied(self, rgb: Tensor) -> Tensor:
-        """A render as the photo would show it: gain * rgb, but the photo's own value where that is clipped at white and the
-        render is brighter still. (3, H, W) -> (3, H, W)
-        """
-        changed = self.gain[:, None, None] * rgb
-        return torch.where(self._clipped(changed), self.photo, changed)
+        """A render as the photo would show it: gain * rgb, but no brighter than the photo where that is clipped. (3, H, W)"""
+        return torch.minimum(self.gain * rgb, self.ceiling)
 
     def loss_and_gradient(
         self, rgb: Tensor, target: Target, ssim_weight: float, mask: Tensor | None
     ) -> tuple[float, Tensor]:
         """`cpu_loss.loss_and_gradient` of what `applied` gives, with the gradient in `rgb`."""
-        gain = self.gain[:, None, None]
-        changed = gain * rgb
-        clipped = self._clipped(changed)
-        loss, gradient = cpu_loss.loss_and_gradient(
-            torch.where(clipped, self.photo, changed), target, ssim_weight, mask
-        )
-        return loss, gradient.masked_fill_(clipped, 0.0).mul_(gain)
-
-    def _clipped(self, changed: Tensor) -> Tensor:
-        return (self.photo >= _WHITE) & (changed > self.photo)
+        changed = self.applied(rgb)
+        loss, gradient = cpu_loss.loss_and_gradient(changed, target, ssim_weight, mask)
+        return loss, gradient.masked_fill_(changed == self.ceiling, 0.0).mul_(self.gain)
 
 
 def find_gains(

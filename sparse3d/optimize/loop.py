@@ -108,6 +108,7 @@ def optimize(
     look = look_of(views, config)
     gains = find_gains(gaussians, views, config, rasterize, look)
     batch: list[tuple[View, Tensor | Target]] = []
+    exposures: list[Exposure] = []
     shrunk = 0  # by how much the pictures in `batch` are reduced
     order: list[int] = []
     first, spent_s = 0, 0.0
@@ -129,9 +130,11 @@ def optimize(
         if shrink_at(step, config) != shrunk:
             shrunk = shrink_at(step, config)
             batch = _at_size(views, shrunk)
+            if gains is not None:
+                exposures = [Exposure.of(gain, view.image) for gain, (view, _) in zip(gains, batch, strict=True)]
         index = order.pop()
         view, target = batch[index]
-        exposure = None if gains is None else Exposure(gains[index], view.image)
+        exposure = None if gains is None else exposures[index]
         loss = _step(
             parameters, view, target, step, config, rasterize, look, extent, generator, cameras, index, exposure
         )

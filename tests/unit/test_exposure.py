@@ -58,14 +58,14 @@ def test_the_gradient_by_hand_is_that_of_autograd(masked):
     photo, rgb = (torch.rand(3, 20, 24, generator=generator) for _ in range(2))
     photo[:, :4] = 1.0  # clipped at white
     mask = torch.rand(20, 24, generator=generator) > 0.3 if masked else None
-    exposure = Exposure(torch.tensor([1.4, 0.8, 1.1]), photo)
+    exposure = Exposure.of(torch.tensor([1.4, 0.8, 1.1]), photo)
     drawn = rgb.clone().requires_grad_()
     want = photometric_loss(exposure.applied(drawn), photo, 0.2, mask)
     want.backward()
     loss, gradient = exposure.loss_and_gradient(rgb, Target(photo), 0.2, mask)
     assert loss == pytest.approx(float(want.detach()), rel=1e-5)
     torch.testing.assert_close(gradient, drawn.grad, rtol=1e-4, atol=1e-8)
-    clipped = exposure.gain[:, None, None] * rgb[:, :4] > 1
+    clipped = exposure.gain * rgb[:, :4] > 1
     assert clipped.any() and (gradient[:, :4][clipped] == 0).all()  # brighter than white is as good as white
 
 
