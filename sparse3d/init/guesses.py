@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse3d.init.depth_map import DepthMap, block_size, world_points
-from sparse3d.init.sfm import START_OPACITY, round_gaussians
+from sparse3d.init.sfm import round_gaussians
 from sparse3d.init.surfels import block_colors
 from sparse3d.init.visibility import looked_through, seen_differently
 from sparse3d.io._pycolmap import cv2
 from sparse3d.types import Gaussians
 
 _SIGMA = 0.6  # standard deviation, in distances to the next Gaussian
+_OPACITY = 0.5
 _LARGE_HOLE = 0.02  # of the picture
 
 
@@ -33,7 +34,7 @@ def guesses(found: DepthMap, others: Sequence[DepthMap], stride: int, tolerance:
         tolerance: Relative difference of depths that still agree.
 
     Returns:
-        Gaussians of SH degree 0 and opacity `START_OPACITY`, so that views which disagree can wear them away; none where the view's mask is False.
+        Gaussians of SH degree 0 and opacity 0.5; none where the view's mask is False.
     """
     view = found.view
     mask = torch.ones_like(found.depth) if view.mask is None else view.mask.float()
@@ -45,7 +46,7 @@ def guesses(found: DepthMap, others: Sequence[DepthMap], stride: int, tolerance:
     kept = ~moved | (_in_large_hole(chosen) & ~looked_through(far, others, tolerance))
     points = torch.where(moved[:, None], far, near)
     size = _SIGMA * block_size(view, stride) * torch.where(moved, found.far, depth[chosen])
-    return round_gaussians(points, size, START_OPACITY, color)[kept]
+    return round_gaussians(points, size, _OPACITY, color)[kept]
 
 
 def _in_large_hole(empty: Tensor) -> Tensor:

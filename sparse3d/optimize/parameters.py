@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from sparse3d.kernels.cpu_train import Trained
 from sparse3d.optimize.adam import Moments, SelectiveAdam, room_like
 from sparse3d.types import Gaussians
 
+GUESS_OPACITY = 0.1  # at the first step, so that views which disagree can wear guesses away
 NAMES = ("means", "quats", "log_scales", "logit_opacities", "sh")
 
 
@@ -27,7 +29,7 @@ class Parameters:
             gaussians: Where to start.
             config: Learning rates.
             extent: Scene extent in world units; the learning rate of means is a multiple of it.
-            guessed: (N,) bool, those whose depth is a guess and whose opacity decays by `config.guess_decay` too.
+            guessed: (N,) bool, those whose depth is a guess and whose opacity starts low and decays by `config.guess_decay` too, if below 1.
         """
         coefficients = (config.sh_degree + 1) ** 2
         sh = torch.zeros(len(gaussians), coefficients, 3)
@@ -50,8 +52,10 @@ class Parameters:
         self.adam = SelectiveAdam(self.tensors, rates)
         # what opacities are multiplied by in a step that they take part in, (N,)
         self.decay = torch.full((len(gaussians),), config.opacity_decay)
-        if guessed is not None:
+        if guessed is not None and config.guess_decay < 1:
             self.decay[guessed] *= config.guess_decay
+            with torch.no_grad():
+                self.tensors["logit_opacities"][guessed] = math.log(GUESS_OPACITY / (1 - GUESS_OPACITY))
         self._trained: Trained | None = None
 
     def __len__(self) -> int:

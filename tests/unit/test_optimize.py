@@ -15,7 +15,7 @@ from sparse3d.optimize import mcmc
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
 from sparse3d.optimize.loop import look_of, optimize, round_of_views
 from sparse3d.optimize.losses import photometric_loss
-from sparse3d.optimize.parameters import Parameters
+from sparse3d.optimize.parameters import GUESS_OPACITY, Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
 from sparse3d.progress import Event, StageReporter
 from sparse3d.render import Rasterizer, drawer, rasterizer
@@ -166,7 +166,7 @@ def test_guesses_decay_faster(renderer):
         progress=StageReporter("optimize"),
         guessed=guessed,
     ).gaussians
-    expected = 0.5 * torch.where(guessed, 0.99 * 0.98, 0.99) ** 5
+    expected = torch.where(guessed, GUESS_OPACITY * (0.99 * 0.98) ** 5, 0.5 * 0.99**5)
     torch.testing.assert_close(fitted.opacities, expected, rtol=1e-4, atol=0)
 
 
