@@ -97,6 +97,11 @@ def rasterizer(name: str) -> Rasterizer:
     return _LOADERS[choose(name)]()
 
 
+def device_of(name: str) -> torch.device:
+    """Where the backend called `name` draws, so that Gaussians which are drawn often should be there: a GPU or the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if choose(name) == "gsplat" else torch.device("cpu")
+
+
 def render(
     gaussians: Gaussians,
     cameras: Cameras,

@@ -205,6 +205,10 @@ class Gaussians:
         """Those that an index or a mask keeps."""
         return Gaussians(*(value[keep] for value in self.values()))
 
+    def to(self, device: torch.device) -> Gaussians:
+        """The same on a device."""
+        return Gaussians(*(value.to(device) for value in self.values()))
+
     def values(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Means, quats, log scales, logit opacities and sh."""
         return self.means, self.quats, self.log_scales, self.logit_opacities, self.sh

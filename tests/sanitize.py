@@ -19,7 +19,7 @@ FOLDER = ROOT / "build" / "sanitize"
 SANITIZERS = "address,undefined"
 TESTS = [
     "tests/parity",
-    "--ignore=tests/parity/test_triton_sweep.py",  # none of ours in C++
+    "--ignore=tests/parity/test_triton.py",  # none of ours in C++
     "--ignore=tests/parity/test_cpu_memory.py",  # freed memory is kept, to see who still reads it
     # the sanitizer's own allocator may be locked for ever in a child
     "--deselect=tests/parity/test_cpu_threads.py::test_fork_in_the_middle_of_a_call",

@@ -49,7 +49,7 @@ def align_view(view: View, gaussians: Gaussians, look: Look, rasterize: Rasteriz
         if step in (0, _COARSE):
             current = small if step < _COARSE else view
             target = prepare_target(current.image)
-        w2c, K = camera.camera(0, current)
+        w2c, K = camera.camera(0, current.height, current.width)
         rgb, *_ = rasterize(
             means,
             quats,

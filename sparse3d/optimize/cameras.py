@@ -89,7 +89,7 @@ class RefinedCameras:
         self.counts = {name: [0] * len(value) for name, value in self.values.items()}
         self.left: set[int] = set()  # views moved since the common motion was last taken out
 
-    def camera(self, index: int, view: View) -> tuple[Tensor, Tensor]:
+    def camera(self, index: int, height: int, width: int) -> tuple[Tensor, Tensor]:
         """World to camera (1, 4, 4) and K (1, 3, 3) to draw a view with, connected to the graph.
 
         A longer focal length magnifies x and y as if camera space were: diag(f, f, 1) K' = K diag(f, f, 1). So its gradient
@@ -97,14 +97,14 @@ class RefinedCameras:
 
         Args:
             index: Of the view.
-            view: The view at the size that is drawn.
+            height, width: At which it is drawn.
         """
         w2c = se3_exp(self.whitening[index] @ self.values["twists"][index]) @ self.w2c[index]
         scale = (self.values["focals"][self.group[index], 0] * self.focal_unit).exp()
         one = torch.ones(())
-        K = view.K * torch.stack([scale.detach(), scale.detach(), one])[None, :]
+        K = self.views[index].cameras.scaled_to(height, width).K * torch.stack([scale.detach(), scale.detach(), one])
         magnified = torch.stack([scale / scale.detach(), scale / scale.detach(), one, one])
-        return (magnified[:, None] * w2c)[None], K[None]
+        return (magnified[:, None] * w2c)[None], K
 
     @torch.no_grad()
     def step(self, index: int, rate: float, gaussians: Gaussians, sh_degree: int) -> None:
@@ -168,9 +168,9 @@ class RefinedCameras:
         """What magnified camera space gets wrong: it moves the camera's centre -R^T t, and with it the directions in which
         spherical harmonics are seen. Subtracts that from the gradient of the focal scale; 0 at degree 0.
         """
-        grad = gaussians.sh.grad
-        if degree == 0 or grad is None:
+        if degree == 0 or gaussians.sh.grad is None:
             return 0.0
+        grad, sh, means = gaussians.sh.grad.cpu(), gaussians.sh.detach().cpu(), gaussians.means.detach().cpu()
         camera = (
             se3_exp(self.whitening[index] @ self.values["twists"].detach()[index]).double() @ self.w2c[index].double()
         ).float()
@@ -178,8 +178,8 @@ class RefinedCameras:
         to_rgb = grad[:, 0] / SH_C0  # gradient of each Gaussian's colour
         drawn = to_rgb.abs().sum(1) > 0
         terms = (degree + 1) ** 2
-        pull = (gaussians.sh.detach()[drawn, :terms] * to_rgb[drawn, None]).sum(2)  # gradient of each basis function
-        directions = gaussians.means.detach()[drawn] - centre
+        pull = (sh[drawn, :terms] * to_rgb[drawn, None]).sum(2)  # gradient of each basis function
+        directions = means[drawn] - centre
         with torch.enable_grad():
             shift = torch.zeros(3, requires_grad=True)
             unit = torch.nn.functional.normalize(directions - shift, dim=-1)
@@ -194,7 +194,7 @@ class RefinedCameras:
             return self.views
         views = []
         for index, view in enumerate(self.views):
-            w2c, K = self.camera(index, view)
+            w2c, K = self.camera(index, view.height, view.width)
             rigid = w2c[0].double()
             # far from zero products of rotations drift; back to the nearest one
             u, _, vt = torch.linalg.svd(rigid[:3, :3])

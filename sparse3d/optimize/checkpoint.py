@@ -27,5 +27,5 @@ def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     """
     if not path.is_file():
         return None
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state if state.get("key") == key else None

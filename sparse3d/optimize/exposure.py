@@ -50,7 +50,7 @@ class Exposure:
     def of(cls, gain: Tensor, photo: Tensor) -> Exposure:
         """That of a photo (3, H, W) with its gain (3,)."""
         ceiling = torch.where(photo >= _WHITE, photo, torch.inf)
-        return cls(gain[:, None, None], ceiling.permute(1, 2, 0).contiguous().permute(2, 0, 1))
+        return cls(gain[:, None, None].to(photo), ceiling.permute(1, 2, 0).contiguous().permute(2, 0, 1))
 
     def applied(self, rgb: Tensor) -> Tensor:
         """A render as the photo would show it: gain * rgb, but no brighter than the photo where that is clipped. (3, H, W)"""

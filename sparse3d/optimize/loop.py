@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,11 +18,11 @@ from sparse3d.kernels.cpu_train import Dropout
 from sparse3d.optimize import mcmc
 from sparse3d.optimize.cameras import RefinedCameras, Trust, rate_at, refines_cameras
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
-from sparse3d.optimize.exposure import Exposure, described, find_gains
-from sparse3d.optimize.losses import Target, prepare_target
+from sparse3d.optimize.exposure import described, find_gains
+from sparse3d.optimize.losses import Target
 from sparse3d.optimize.parameters import Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
-from sparse3d.optimize.step import autograd_step, camera_gradients, compiled_step
+from sparse3d.optimize.step import Shot, autograd_step, camera_gradients, compiled_step
 from sparse3d.progress import StageReporter
 from sparse3d.render import Look, Rasterizer
 from sparse3d.types import Gaussians, View
@@ -68,6 +68,7 @@ def optimize(
     estimated: bool = False,
     guessed: Tensor | None = None,
     weights: Sequence[float] | None = None,
+    device: torch.device | None = None,
 ) -> Fit:
     """Gaussians fitted to the views (3DGS, arXiv:2308.04079, section 5, without its densification by default).
 
@@ -79,7 +80,7 @@ def optimize(
         views: At least one view with its camera.
         config: Steps, learning rates, regularization.
         rasterize: The renderer.
-        generator: All randomness of the stage.
+        generator: All randomness of the stage; on the CPU.
         progress: Told loss and count every few steps.
         checkpoint: File to save to and resume from; None saves nothing.
         key: Content hash that a checkpoint must have to be resumed.
@@ -87,6 +88,8 @@ def optimize(
         guessed: (N,) bool, Gaussians whose depth is a guess (`init.Origin.GUESSED`); none when None.
         weights: How much each view counts, in (0, 1]: the share of the rounds that it takes part in. All count fully when None.
         estimated: The cameras are estimates, which `config.refine_cameras` "auto" refines with the scene.
+        device: Where the Gaussians are while they are optimized, and the photos with them; where they were given when None.
+            A GPU is not waited for within a step, except by the camera of every fourth one where cameras are refined.
 
     Returns:
         The Gaussians after the last step, faint ones removed, and the views with their cameras.
@@ -101,15 +104,18 @@ def optimize(
     views = with_numbers(views, progress.warning)
     check_masks(views, progress.warning)
     extent = scene_extent(torch.stack([view.c2w for view in views]))
-    parameters = Parameters(gaussians, config, extent, guessed)
+    device = gaussians.means.device if device is None else device
+    parameters = Parameters(gaussians.to(device), config, extent, None if guessed is None else guessed.to(device))
+    draws = generator  # of what is drawn for each Gaussian
+    if device.type != "cpu":
+        draws = torch.Generator(device).manual_seed(generator.initial_seed())
     cameras = None
     if refines_cameras(config, estimated):
         cameras = RefinedCameras(views, gaussians, Trust(config.cameras_max_deg, config.cameras_max_focal))
     look = look_of(views, config)
     gains = find_gains(gaussians, views, config, rasterize, look)
-    batch: list[tuple[View, Tensor | Target]] = []
-    exposures: list[Exposure] = []
-    shrunk = 0  # by how much the pictures in `batch` are reduced
+    shots: list[Shot] = []
+    shrunk = 0  # by how much the pictures in `shots` are reduced
     order: list[int] = []
     first, spent_s = 0, 0.0
     saved = load_checkpoint(checkpoint, key) if checkpoint else None
@@ -119,6 +125,7 @@ def optimize(
             cameras.load_state_dict(saved["cameras"])
         gains = saved["gains"]
         generator.set_state(saved["generator"])
+        draws.set_state(saved["draws"])
         first, order, spent_s = saved["step"], list(saved["order"]), saved["spent_s"]
         progress.note(f"resuming at step {first} of {config.steps}")
     began = time.monotonic() - spent_s
@@ -129,33 +136,25 @@ def optimize(
             order = round_of_views(len(views), weights, generator)
         if shrink_at(step, config) != shrunk:
             shrunk = shrink_at(step, config)
-            batch = _at_size(views, shrunk)
-            if gains is not None:
-                exposures = [Exposure.of(gain, view.image) for gain, (view, _) in zip(gains, batch, strict=True)]
-        index = order.pop()
-        view, target = batch[index]
-        exposure = None if gains is None else exposures[index]
-        loss = _step(
-            parameters, view, target, step, config, rasterize, look, extent, generator, cameras, index, exposure
-        )
+            shots = _at_size(views, gains, shrunk, device)
+        loss = _step(parameters, shots, order.pop(), step, config, rasterize, look, extent, draws, cameras)
         done = step + 1
         if done % _REPORT_EVERY == 0 or done == config.steps:
-            progress.step(done, config.steps, loss=loss, gaussians=len(parameters))
+            progress.step(done, config.steps, loss=float(loss), gaussians=len(parameters))
         if on_step is not None:
             on_step(done, parameters.gaussians)
         if checkpoint is not None and done % config.checkpoint_interval == 0 and done < config.steps:
             state = {"key": key, "step": done, "order": order, "spent_s": time.monotonic() - began, "gains": gains}
             if cameras is not None:
                 state["cameras"] = cameras.state_dict()
-            save_checkpoint(
-                checkpoint, state | {"parameters": parameters.state_dict(), "generator": generator.get_state()}
-            )
+            state |= {"generator": generator.get_state(), "draws": draws.get_state()}
+            save_checkpoint(checkpoint, state | {"parameters": parameters.state_dict()})
         if config.time_limit_s is not None and time.monotonic() - began > config.time_limit_s:
             progress.warning(
                 f"stopped at step {done} of {config.steps}: optimize.time_limit_s = {config.time_limit_s:g} is reached"
             )
             break
-    fitted = _without_faint(parameters.gaussians, config.prune_opacity)
+    fitted = _without_faint(parameters.gaussians.to(torch.device("cpu")), config.prune_opacity)
     if gains is not None and (changes := described(views, gains)):
         progress.note(f"photos of another exposure or white balance, made up for: {changes}")
     return Fit(fitted, views) if cameras is None else Fit(fitted, cameras.refined(), cameras.summary())
@@ -172,44 +171,46 @@ def round_of_views(count: int, weights: Sequence[float] | None, generator: torch
             return chosen
 
 
-def _at_size(views: tuple[View, ...], shrunk: int) -> list[tuple[View, Tensor | Target]]:
-    """The views reduced by a whole factor, each with its target prepared for the loss."""
+def _at_size(views: tuple[View, ...], gains: Tensor | None, shrunk: int, device: torch.device) -> list[Shot]:
+    """The views reduced by a whole factor, on a device."""
     small = [view.resized(-(-view.height // shrunk), -(-view.width // shrunk)) for view in views]
-    return [(view, prepare_target(view.image)) for view in small]
+    return [Shot.of(view, None if gains is None else gains[index], device) for index, view in enumerate(small)]
 
 
 def _step(
     parameters: Parameters,
-    view: View,
-    target: Tensor | Target,
+    shots: Sequence[Shot],
+    index: int,
     step: int,
     config: OptimizeConfig,
     rasterize: Rasterizer,
     look: Look,
     extent: float,
     generator: torch.Generator,
-    cameras: RefinedCameras | None = None,
-    index: int = 0,
-    exposure: Exposure | None = None,
-) -> float:
+    cameras: RefinedCameras | None,
+) -> float | Tensor:
     """One view: render, compare, update. Returns the loss."""
     means_lr = exponential(config.means_lr, config.means_lr_final, step, config.steps) * extent
     parameters.set_learning_rate("means", means_lr)
     share = dropout_at(step, config)
     dropout = _dropout(len(parameters), share, generator) if share > 0 else None
+    shot = shots[index]
     degree = sh_degree_at(step, config)
     rate = 0.0 if cameras is None or step % _CAMERAS_EVERY else _CAMERAS_EVERY * rate_at(step, config)
-    camera = (view.cameras.w2c, view.cameras.K) if cameras is None else cameras.camera(index, view)
     moves = cameras is not None and rate > 0
+    if cameras is not None:
+        w2c, K = cameras.camera(index, shot.height, shot.width)
+        shot = replace(shot, w2c=w2c if moves else w2c.detach(), K=K)
     whole = (
         cameras is not None and moves and cameras.focal_unit > 0
     )  # focal lengths want the gradient of the colours too
-    if rasterize is cpu.rasterize and isinstance(target, Target) and not whole:
+    loss: float | Tensor
+    if rasterize is cpu.rasterize and isinstance(shot.target, Target) and not whole:
         if moves:
-            camera_gradients(rasterize, parameters, view, camera, target, degree, config, look, exposure)
-        loss = compiled_step(parameters, view, camera, target, degree, dropout, config, look, exposure)
+            camera_gradients(rasterize, parameters, shot, degree, config, look)
+        loss = compiled_step(parameters, shot, degree, dropout, config, look)
     else:
-        loss = autograd_step(rasterize, parameters, view, camera, target, degree, dropout, config, look, exposure)
+        loss = autograd_step(rasterize, parameters, shot, degree, dropout, config, look)
     if cameras is not None:
         cameras.step(index, rate, parameters.gaussians, degree)
     if config.strategy == "mcmc" and step < config.refine_stop * config.steps:
@@ -222,7 +223,8 @@ def _step(
 def _dropout(count: int, share: float, generator: torch.Generator) -> Dropout:
     """Leaves out a random share of the Gaussians, a whole multiple of 2^-16; the factor keeps the mean of opacities."""
     # four numbers from each draw of 64 bits, which takes the generator as long as one
-    draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    draws = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device)
+    draws.random_(-(2**63), None, generator=generator)
     return Dropout(draws.view(torch.int16)[:count] >= round(2**16 * share) - 2**15, 1 / (1 - share))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ from sparse3d.kernels.ssim import ssim_map
 
 
 def photometric_loss(image: Tensor, target: Tensor | Target, ssim_weight: float, mask: Tensor | None = None) -> Tensor:
-    """(1 - w) L1 + w (1 - SSIM), 3DGS eq. 7; by the compiled kernel for float32 on the CPU where it is installed.
+    """(1 - w) L1 + w (1 - SSIM), 3DGS eq. 7; for float32 by the compiled kernel on the CPU and by Triton on a CUDA GPU, where they are installed.
 
     Args:
         image: (3, H, W)
@@ -25,6 +27,10 @@ def photometric_loss(image: Tensor, target: Tensor | Target, ssim_weight: float,
     target = prepare_target(target) if cpu.takes(image) else target
     if isinstance(target, Target):
         return cpu_loss.photometric_loss(image, target, ssim_weight, mask)
+    if image.device.type == "cuda" and image.dtype == torch.float32 and find_spec("triton") is not None:
+        from sparse3d.kernels import triton_loss
+
+        return triton_loss.photometric_loss(image, target, ssim_weight, mask)
     if mask is not None:
         image = torch.where(mask, image, target)
     l1 = (image - target).abs().mean()

@@ -52,7 +52,11 @@ def explore(parameters: Parameters, config: OptimizeConfig, means_lr: float, gen
         opacities = tensors["logit_opacities"].sigmoid()
         gate = torch.sigmoid(-100 * (opacities - DEAD_OPACITY))  # about 1 below the limit, 0 above
         spread = rotation_from_quat(tensors["quats"]) * tensors["log_scales"].exp()[:, None, :]
-        noise = torch.randn(len(parameters), 3, generator=generator) * gate[:, None] * (config.noise * means_lr)
+        noise = (
+            torch.randn(len(parameters), 3, generator=generator, device=gate.device)
+            * gate[:, None]
+            * (config.noise * means_lr)
+        )
         covariance = spread @ spread.transpose(1, 2)
         tensors["means"] += (covariance @ noise[:, :, None])[:, :, 0]
 

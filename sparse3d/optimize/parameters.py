@@ -26,13 +26,14 @@ class Parameters:
         """Takes a copy of the Gaussians, their SH filled up with zeros to `config.sh_degree`.
 
         Args:
-            gaussians: Where to start.
+            gaussians: Where to start, on the device where they stay.
             config: Learning rates.
             extent: Scene extent in world units; the learning rate of means is a multiple of it.
             guessed: (N,) bool, those whose depth is a guess and whose opacity starts low and decays by `config.guess_decay` too, if below 1.
         """
+        device = gaussians.means.device
         coefficients = (config.sh_degree + 1) ** 2
-        sh = torch.zeros(len(gaussians), coefficients, 3)
+        sh = torch.zeros(len(gaussians), coefficients, 3, device=device)
         shared = min(coefficients, gaussians.sh.shape[1])
         sh[:, :shared] = gaussians.sh[:, :shared]
         values = (gaussians.means, gaussians.quats, gaussians.log_scales, gaussians.logit_opacities, sh)
@@ -49,9 +50,9 @@ class Parameters:
             "logit_opacities": torch.tensor(config.opacities_lr),
             "sh": harmonics,
         }
-        self.adam = SelectiveAdam(self.tensors, rates)
+        self.adam = SelectiveAdam(self.tensors, {name: rate.to(device) for name, rate in rates.items()})
         # what opacities are multiplied by in a step that they take part in, (N,)
-        self.decay = torch.full((len(gaussians),), config.opacity_decay)
+        self.decay = torch.full((len(gaussians),), config.opacity_decay, device=device)
         if guessed is not None and config.guess_decay < 1:
             self.decay[guessed] *= config.guess_decay
             with torch.no_grad():
@@ -110,7 +111,8 @@ class Parameters:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to a saved state, of whatever number of Gaussians."""
+        device = self.decay.device
         for name, tensor in state["tensors"].items():
-            self.tensors[name] = tensor.clone().requires_grad_()
-            self.adam.moments[name] = Moments(*state["moments"][name])
-        self.adam.steps, self.decay = state["steps"], state["decay"].clone()
+            self.tensors[name] = tensor.to(device, copy=True).requires_grad_()
+            self.adam.moments[name] = Moments(*(moment.to(device) for moment in state["moments"][name]))
+        self.adam.steps, self.decay = state["steps"], state["decay"].to(device, copy=True)

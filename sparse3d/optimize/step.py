@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -14,42 +15,63 @@ from sparse3d.config import OptimizeConfig
 from sparse3d.kernels.cpu_loss import loss_and_gradient
 from sparse3d.kernels.cpu_train import Drawn, Dropout
 from sparse3d.optimize.exposure import Exposure
-from sparse3d.optimize.losses import Target, photometric_loss
+from sparse3d.optimize.losses import Target, photometric_loss, prepare_target
 from sparse3d.optimize.parameters import NAMES, Parameters
 from sparse3d.render import Look, Rasterizer
 from sparse3d.types import Gaussians, View
 
 
+@dataclass(frozen=True)
+class Shot:
+    """A photo to compare with and the camera to draw it from, where the Gaussians are."""
+
+    target: Tensor | Target  # (3, H, W), or what `prepare_target` made of that
+    mask: Tensor | None  # (H, W) bool, True where the photo counts
+    w2c: Tensor  # (1, 4, 4)
+    K: Tensor  # (1, 3, 3), pixels
+    height: int
+    width: int
+    exposure: Exposure | None  # what the photo makes of the scene's colours; None: nothing
+
+    @classmethod
+    def of(cls, view: View, gain: Tensor | None, device: torch.device) -> Shot:
+        """That of a view whose photo has a gain (3,)."""
+        image = view.image.to(device)
+        return cls(
+            prepare_target(image),
+            None if view.mask is None else view.mask.to(device),
+            view.cameras.w2c.to(device),
+            view.cameras.K.to(device),
+            view.height,
+            view.width,
+            None if gain is None else Exposure.of(gain, image),
+        )
+
+
 def autograd_step(
     rasterize: Rasterizer,
     parameters: Parameters,
-    view: View,
-    camera: tuple[Tensor, Tensor],
-    target: Tensor | Target,
+    shot: Shot,
     sh_degree: int,
     dropout: Dropout | None,
     config: OptimizeConfig,
     look: Look,
-    exposure: Exposure | None = None,
-) -> float:
-    """Moves the Gaussians by the gradients that PyTorch finds.
+) -> Tensor:
+    """Moves the Gaussians by the gradients that PyTorch finds. A GPU is nowhere waited for.
 
     Args:
         rasterize: The renderer.
         parameters: The Gaussians; changed.
-        view: The view, for its size and mask.
-        camera: World to camera (1, 4, 4) and K (1, 3, 3), which get gradients where they ask for them.
-        target: The view's image, or what `prepare_target` made of that.
+        shot: What to compare with. Its camera gets gradients where it asks for them.
         sh_degree: Of the spherical harmonics in use.
         dropout: Who takes part; all when None.
         config: Settings of the loss and of the opacities' decay.
         look: How the scene is drawn.
-        exposure: What the photo makes of the scene's colours; None: nothing.
 
     Returns:
-        The loss before the step.
+        The loss before the step, a scalar.
     """
-    loss = _loss(rasterize, parameters.gaussians, view, camera, target, sh_degree, dropout, config, look, exposure)
+    loss = _loss(rasterize, parameters.gaussians, shot, sh_degree, dropout, config, look)
     parameters.adam.zero_grad()
     loss.backward()
     gradient = parameters.tensors["logit_opacities"].grad
@@ -57,37 +79,26 @@ def autograd_step(
     drawn = gradient != 0
     parameters.adam.step(drawn)
     _decay_opacities(parameters, drawn)
-    return float(loss.detach())
+    return loss.detach()
 
 
 def camera_gradients(
-    rasterize: Rasterizer,
-    parameters: Parameters,
-    view: View,
-    camera: tuple[Tensor, Tensor],
-    target: Tensor | Target,
-    sh_degree: int,
-    config: OptimizeConfig,
-    look: Look,
-    exposure: Exposure | None = None,
+    rasterize: Rasterizer, parameters: Parameters, shot: Shot, sh_degree: int, config: OptimizeConfig, look: Look
 ) -> None:
-    """Leaves the gradients of the loss on what `camera` is made of, and none on the Gaussians. Arguments as above."""
+    """Leaves the gradients of the loss on what the shot's camera is made of, and none on the Gaussians. Arguments as above."""
     found = parameters.gaussians
     still = Gaussians(*(getattr(found, field.name).detach() for field in fields(found)))
-    _loss(rasterize, still, view, camera, target, sh_degree, None, config, look, exposure).backward()
+    _loss(rasterize, still, shot, sh_degree, None, config, look).backward()
 
 
 def _loss(
     rasterize: Rasterizer,
     current: Gaussians,
-    view: View,
-    camera: tuple[Tensor, Tensor],
-    target: Tensor | Target,
+    shot: Shot,
     sh_degree: int,
     dropout: Dropout | None,
     config: OptimizeConfig,
     look: Look,
-    exposure: Exposure | None = None,
 ) -> Tensor:
     opacities = current.opacities
     if dropout is not None:
@@ -98,47 +109,50 @@ def _loss(
         current.scales,
         opacities,
         current.sh,
-        *camera,
-        view.width,
-        view.height,
+        shot.w2c,
+        shot.K,
+        shot.width,
+        shot.height,
         sh_degree=sh_degree,
         antialiased=look.antialiased,
-        background=torch.tensor(look.background),
+        background=_background(look, current.means.device),
         near_plane=look.near_plane,
     )
     image = rgb.squeeze(0).permute(2, 0, 1)
     return photometric_loss(
-        image if exposure is None else exposure.applied(image), target, config.ssim_weight, view.mask
+        image if shot.exposure is None else shot.exposure.applied(image), shot.target, config.ssim_weight, shot.mask
     )
+
+
+@lru_cache(maxsize=8)
+def _background(look: Look, device: torch.device) -> Tensor:
+    return torch.tensor(look.background, device=device)
 
 
 def compiled_step(
     parameters: Parameters,
-    view: View,
-    camera: tuple[Tensor, Tensor],
-    target: Target,
+    shot: Shot,
     sh_degree: int,
     dropout: Dropout | None,
     config: OptimizeConfig,
     look: Look,
-    exposure: Exposure | None = None,
 ) -> float:
     """`autograd_step` with `kernels.cpu.rasterize`: the same arguments, the same result but for rounding."""
-    w2c, K = camera
+    assert isinstance(shot.target, Target)
     drawn = Drawn(
         parameters.trained,
-        w2c.detach().contiguous(),
-        K.detach().contiguous(),
-        view.width,
-        view.height,
+        shot.w2c.detach().contiguous(),
+        shot.K.detach().contiguous(),
+        shot.width,
+        shot.height,
         sh_degree=sh_degree,
         near_plane=look.near_plane,
         antialiased=look.antialiased,
-        background=torch.tensor(look.background),
+        background=_background(look, torch.device("cpu")),
         dropout=dropout,
     )
-    compare = loss_and_gradient if exposure is None else exposure.loss_and_gradient
-    loss, gradient = compare(drawn.rgb[0].permute(2, 0, 1), target, config.ssim_weight, view.mask)
+    compare = loss_and_gradient if shot.exposure is None else shot.exposure.loss_and_gradient
+    loss, gradient = compare(drawn.rgb[0].permute(2, 0, 1), shot.target, config.ssim_weight, shot.mask)
     adam = parameters.adam
     adam.steps += 1
     drawn.update(

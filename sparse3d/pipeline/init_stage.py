@@ -27,7 +27,7 @@ from sparse3d.pipeline.pose_stage import POSE
 from sparse3d.progress import Reporter, silent
 from sparse3d.types import PosedViews
 
-INIT = ("02_init", 3)  # raised when the same inputs give another result
+INIT = ("02_init", 4)  # raised when the same inputs give another result
 
 
 def init_key(scene: SceneFolder, config: Config, held_out: list[str]) -> str:

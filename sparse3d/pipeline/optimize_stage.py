@@ -16,10 +16,10 @@ from sparse3d.optimize.cameras import with_refined
 from sparse3d.optimize.loop import look_of, optimize
 from sparse3d.pipeline.init_stage import first_gaussians, view_weights
 from sparse3d.pipeline.log import Log
-from sparse3d.render import choose, rasterizer
+from sparse3d.render import choose, device_of, rasterizer
 from sparse3d.types import Gaussians, PosedViews
 
-OPTIMIZE = ("04_optimize", 4)  # raised when the same inputs give another result
+OPTIMIZE = ("04_optimize", 5)  # raised when the same inputs give another result
 
 
 def optimize_key(init_key: str, config: Config, refine: bool) -> str:
@@ -63,6 +63,7 @@ def optimize_stage(
             estimated=refine,
             guessed=start.origin == int(Origin.GUESSED),
             weights=view_weights(scene, [view.name for view in training.views]),
+            device=device_of(backend),
         )
         write_gaussians(folder / "scene.ply", fit.gaussians)
         if refine:

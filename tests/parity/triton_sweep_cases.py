@@ -1,4 +1,4 @@
-"""The Triton plane sweeps against their PyTorch forms in float64. test_triton_sweep.py runs this file, in a process of its own.
+"""The Triton plane sweeps against their PyTorch forms in float64. test_triton.py runs this file, in a process of its own.
 
 On a GPU, or on the CPU in Triton's interpreter, which takes milliseconds for each operation: images are small.
 """

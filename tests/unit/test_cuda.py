@@ -70,8 +70,8 @@ def scene_and_cameras(antialiased: bool = False) -> tuple[Gaussians, Cameras, Sc
     return gaussians, Cameras(invert_rigid(scene.viewmats), scene.Ks, scene.height, scene.width), scene
 
 
-def fitted(draw: Rasterizer, steps: int) -> Gaussians:
-    """A few steps from grey blobs on the textured plane, all tensors on the CPU."""
+def fitted(draw: Rasterizer, steps: int, device: torch.device | None = None) -> Gaussians:
+    """A few steps from grey blobs on the textured plane; all tensors come from the CPU and go back to it."""
     generator = torch.Generator().manual_seed(0)
     means = torch.rand(60, 3, generator=generator) * torch.tensor([3.0, 2.2, 0.0]) - torch.tensor([1.5, 1.1, 0.0])
     means[:, 2] = 4.0 + 0.4 * means[:, 0]
@@ -84,7 +84,8 @@ def fitted(draw: Rasterizer, steps: int) -> Gaussians:
     )
     config = OptimizeConfig(steps=steps, sh_interval=2)
     views = textured_plane(24, 32)[0].views
-    return optimize(start, views, config, draw, generator=generator, progress=StageReporter("optimize")).gaussians
+    options = {"generator": generator, "progress": StageReporter("optimize"), "device": device}
+    return optimize(start, views, config, draw, **options).gaussians
 
 
 @pytest.mark.parametrize("antialiased", [False, True])
@@ -157,8 +158,10 @@ def test_rendering_cpu_tensors_on_the_gpu(antialiased):
 
 
 @pytest.mark.cuda
-def test_optimizing_cpu_tensors_on_the_gpu():
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_optimizing_with_gsplat(device):
     """Adam takes the sign of tiny gradients for a full step, so pictures are compared, not Gaussians."""
     cameras = Cameras(torch.eye(4)[None], torch.tensor([[[40.0, 0, 16], [0, 40.0, 12], [0, 0, 1]]]), 24, 32)
-    pictures = [render(fitted(rasterizer(name), 30), cameras, backend="cpu").image for name in ("gsplat", "cpu")]
+    scenes = (fitted(rasterizer("gsplat"), 30, torch.device(device)), fitted(rasterizer("cpu"), 30))
+    pictures = [render(scene, cameras, backend="cpu").image for scene in scenes]
     assert (pictures[0] - pictures[1]).abs().mean() < 0.01  # 2.5 of 255

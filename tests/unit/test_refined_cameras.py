@@ -131,7 +131,7 @@ def test_gradients_are_those_of_finite_differences(name, degree):
     weights = torch.rand(24, 32, 3, generator=generator, dtype=torch.float64)
     options = {"sh_degree": degree, "near_plane": 0.01}
 
-    w2c, K = cameras.camera(1, view)
+    w2c, K = cameras.camera(1, view.height, view.width)
     rgb, *_ = rasterizer(name)(*parts, w2c, K, 32, 24, **options)
     (rgb[0] * weights.float()).sum().backward()
     twists, focals = cameras.values["twists"].grad, cameras.values["focals"].grad
@@ -350,5 +350,5 @@ def test_cameras_class_takes_masks_and_other_sizes():
     small = replace(views[0].resized(24, 32), name="small")
     cameras = RefinedCameras((*views, small), gaussians, TRUST)
     assert cameras.group == [0] * 5 + [1]
-    w2c, K = cameras.camera(5, small)
+    w2c, K = cameras.camera(5, small.height, small.width)
     assert torch.equal(w2c[0], Cameras(small.c2w[None], small.K[None], 24, 32).w2c[0]) and torch.equal(K[0], small.K)
