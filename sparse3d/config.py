@@ -93,9 +93,12 @@ class OptimizeConfig:
     steps: int = 1500  # one view each
     coarse: float = 0.5  # share of the steps, the first ones, that are drawn at half the size
     ssim_weight: float = 0.4  # share of D-SSIM in the loss, the rest is L1 (3DGS eq. 7, which has 0.2)
-    means_lr: float = 1.6e-4  # times the scene extent
-    means_lr_final: float = 1.6e-6  # times the scene extent, reached exponentially at the last step
-    scales_lr: float = 5e-3
+    means_lr: float = 5e-4  # in `means_lr_unit`
+    means_lr_final: float = 5e-6  # in `means_lr_unit`, reached exponentially at the last step
+    means_lr_unit: Literal["depth", "rig"] = (
+        "depth"  # the median depth of what views see at first, or 3DGS' size of the camera rig
+    )
+    scales_lr: float = 0.01  # twice 3DGS': what fades has to be covered by what stays
     quats_lr: float = 1e-3
     opacities_lr: float = (
         0.01  # a fifth of 3DGS': what few views cannot agree on has to fade faster than each can learn it by heart
@@ -115,7 +118,7 @@ class OptimizeConfig:
     max_gaussians: int = 500_000  # mcmc: upper limit of the count
     refine_interval: int = 100  # mcmc: steps between relocations
     refine_stop: float = 0.8  # mcmc: share of the steps after which the count is fixed
-    noise: float = 5e5  # mcmc: strength of the exploration noise on the means
+    noise: float = 1.6e5  # mcmc: strength of the exploration noise on the means
     prune_opacity: float = 0.005  # Gaussians below this opacity are removed at the end
     refine_cameras: Literal["auto", "on", "off"] = "auto"  # move the cameras too; auto: when they were estimated
     cameras_lr_deg: float = 0.02  # root mean square shift that a step makes of what a view sees, degrees of view

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparse3d.config import OptimizeConfig
 from sparse3d.errors import UserError
-from sparse3d.geometry import near_plane, scene_extent
+from sparse3d.geometry import near_plane
 from sparse3d.kernels import cpu
 from sparse3d.kernels.cpu_train import Dropout
 from sparse3d.optimize import mcmc
@@ -23,6 +23,7 @@ from sparse3d.optimize.losses import Target
 from sparse3d.optimize.parameters import Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
 from sparse3d.optimize.step import Shot, autograd_step, camera_gradients, compiled_step
+from sparse3d.optimize.units import means_unit
 from sparse3d.progress import StageReporter
 from sparse3d.render import Look, Rasterizer
 from sparse3d.types import Gaussians, View
@@ -103,9 +104,9 @@ def optimize(
         )
     views = with_numbers(views, progress.warning)
     check_masks(views, progress.warning)
-    extent = scene_extent(torch.stack([view.c2w for view in views]))
+    unit = means_unit(gaussians, views, config)
     device = gaussians.means.device if device is None else device
-    parameters = Parameters(gaussians.to(device), config, extent, None if guessed is None else guessed.to(device))
+    parameters = Parameters(gaussians.to(device), config, unit, None if guessed is None else guessed.to(device))
     draws = generator  # of what is drawn for each Gaussian
     if device.type != "cpu":
         draws = torch.Generator(device).manual_seed(generator.initial_seed())
@@ -137,7 +138,7 @@ def optimize(
         if shrink_at(step, config) != shrunk:
             shrunk = shrink_at(step, config)
             shots = _at_size(views, gains, shrunk, device)
-        loss = _step(parameters, shots, order.pop(), step, config, rasterize, look, extent, draws, cameras)
+        loss = _step(parameters, shots, order.pop(), step, config, rasterize, look, unit, draws, cameras)
         done = step + 1
         if done % _REPORT_EVERY == 0 or done == config.steps:
             progress.step(done, config.steps, loss=float(loss), gaussians=len(parameters))
@@ -185,12 +186,12 @@ def _step(
     config: OptimizeConfig,
     rasterize: Rasterizer,
     look: Look,
-    extent: float,
+    unit: float,
     generator: torch.Generator,
     cameras: RefinedCameras | None,
 ) -> float | Tensor:
     """One view: render, compare, update. Returns the loss."""
-    means_lr = exponential(config.means_lr, config.means_lr_final, step, config.steps) * extent
+    means_lr = exponential(config.means_lr, config.means_lr_final, step, config.steps) * unit
     parameters.set_learning_rate("means", means_lr)
     share = dropout_at(step, config)
     dropout = _dropout(len(parameters), share, generator) if share > 0 else None

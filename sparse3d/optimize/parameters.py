@@ -21,14 +21,14 @@ class Parameters:
     """N Gaussians as leaf tensors and their optimizer (3DGS section 5)."""
 
     def __init__(
-        self, gaussians: Gaussians, config: OptimizeConfig, extent: float, guessed: Tensor | None = None
+        self, gaussians: Gaussians, config: OptimizeConfig, unit: float, guessed: Tensor | None = None
     ) -> None:
         """Takes a copy of the Gaussians, their SH filled up with zeros to `config.sh_degree`.
 
         Args:
             gaussians: Where to start, on the device where they stay.
             config: Learning rates.
-            extent: Scene extent in world units; the learning rate of means is a multiple of it.
+            unit: World units that the learning rate of means is a multiple of.
             guessed: (N,) bool, those whose depth is a guess and whose opacity starts low and decays by `config.guess_decay` too, if below 1.
         """
         device = gaussians.means.device
@@ -44,7 +44,7 @@ class Parameters:
         harmonics = torch.full((coefficients, 3), config.sh_lr / 20)  # what depends on the direction is learned slowly
         harmonics[0] = config.sh_lr
         rates = {
-            "means": torch.full((3,), config.means_lr * extent),
+            "means": torch.full((3,), config.means_lr * unit),
             "quats": torch.full((4,), config.quats_lr),
             "log_scales": torch.full((3,), config.scales_lr),
             "logit_opacities": torch.tensor(config.opacities_lr),

@@ -9,6 +9,7 @@ from support.synthetic import textured_plane
 
 from sparse3d.config import OptimizeConfig
 from sparse3d.errors import UserError
+from sparse3d.geometry import scene_extent
 from sparse3d.kernels import cpu
 from sparse3d.kernels.reference import rasterize
 from sparse3d.optimize import mcmc
@@ -17,6 +18,7 @@ from sparse3d.optimize.loop import look_of, optimize, round_of_views
 from sparse3d.optimize.losses import photometric_loss
 from sparse3d.optimize.parameters import GUESS_OPACITY, Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
+from sparse3d.optimize.units import means_unit
 from sparse3d.progress import Event, StageReporter
 from sparse3d.render import Rasterizer, drawer, rasterizer
 from sparse3d.types import Gaussians
@@ -46,6 +48,20 @@ def test_schedules_start_and_end_where_they_should():
     assert [sh_degree_at(step, config) for step in (0, 29, 30, 60, 99)] == [0, 0, 1, 2, 2]
     assert [dropout_at(step, config) for step in (0, 9, 10, 99)] == [0, 0, 0.3, 0.3]
     assert [shrink_at(step, config) for step in (0, 49, 50, 99)] == [2, 2, 1, 1]
+
+
+def test_means_move_in_units_of_the_depth_that_is_seen():
+    """Whatever the rig; points that no view has in the picture do not count."""
+    view = textured_plane(24, 32)[0].views[0]
+    near, far = torch.tensor([0.0, 0.0, 2.0, 1.0]), torch.tensor([0.0, 0.0, 8.0, 1.0])
+    points = torch.stack([(view.c2w @ point)[:3] for point in (near, near, near, far, -far)])
+    gaussians = replace(some_gaussians(5), means=points)
+    assert means_unit(gaussians, [view, view], CONFIG) == pytest.approx(2)
+    unseen = replace(gaussians, means=points[4:].expand(5, 3))
+    rig = scene_extent(torch.stack([view.c2w]))
+    assert (
+        means_unit(unseen, [view], CONFIG) == rig == means_unit(gaussians, [view], replace(CONFIG, means_lr_unit="rig"))
+    )
 
 
 def test_loss_is_the_published_mix_and_a_mask_hides():
@@ -241,7 +257,7 @@ def test_a_scene_that_fades_away_is_an_error():
 
 
 def test_parameters_keep_their_adam_state_through_growth():
-    parameters = Parameters(some_gaussians(5), CONFIG, extent=1.0)
+    parameters = Parameters(some_gaussians(5), CONFIG, unit=1.0)
     (parameters.tensors["means"].sum() * 2).backward()
     parameters.adam.step()
     moment = parameters.adam.moments["means"].mean.clone()
@@ -274,7 +290,7 @@ def test_mcmc_moves_the_dead_and_grows_to_its_limit():
     config = replace(CONFIG, strategy="mcmc", max_gaussians=64)
     start = some_gaussians(60)
     start.logit_opacities[:10] = -8.0  # dead
-    parameters = Parameters(start, config, extent=1.0)
+    parameters = Parameters(start, config, unit=1.0)
     mcmc.refine(parameters, config, torch.Generator().manual_seed(0))
     assert len(parameters) == 63  # 5 % more
     opacities = parameters.tensors["logit_opacities"].detach().sigmoid()
@@ -286,7 +302,7 @@ def test_mcmc_moves_the_dead_and_grows_to_its_limit():
 def test_mcmc_shakes_the_faint_and_leaves_the_opaque_alone():
     start = some_gaussians(60)
     start.logit_opacities[:10] = math.log(0.004 / 0.996)  # just below the limit
-    parameters = Parameters(start, CONFIG, extent=1.0)
+    parameters = Parameters(start, CONFIG, unit=1.0)
     mcmc.explore(parameters, CONFIG, 1e-4, torch.Generator().manual_seed(0))
     moved = (parameters.tensors["means"].detach() - start.means).norm(dim=1)
     # covariance 0.15^2 times noise of 5e5 * 1e-4 times a gate of about a half: about 0.5 world units
