@@ -47,6 +47,15 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """What there is before the optimization."""
+
+    photos: PhotoSet
+    start: Start
+    seconds: dict[str, float]  # of each stage
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """What came of the training photos."""
 
@@ -66,6 +75,11 @@ class Measured:
 
 def reconstruct(task: Task) -> Reconstruction:
     """The scene of the fold's training photos. The test photos are read here, but nothing looks at them."""
+    return optimized(task, prepare(task))
+
+
+def prepare(task: Task) -> Prepared:
+    """Photos with cameras, and first Gaussians."""
     config = task.method.config
     began = time.monotonic()
     if task.estimated:
@@ -74,10 +88,17 @@ def reconstruct(task: Task) -> Reconstruction:
         photos = with_given_cameras(task.scene, task.fold, task.size, config, task.perturb)
     loaded = time.monotonic()
     start = task.method.first(photos.training, config)
-    initialized = time.monotonic()
+    seconds = {"load": loaded - began, "initialize": time.monotonic() - loaded}
+    return Prepared(photos, start, seconds)
+
+
+def optimized(task: Task, prepared: Prepared) -> Reconstruction:
+    """The scene that comes of what is prepared."""
+    config, start = task.method.config, prepared.start
+    began = time.monotonic()
     fit = optimize(
         start.gaussians,
-        photos.training.views,
+        prepared.photos.training.views,
         config.optimize,
         rasterizer(config.renderer),
         generator=torch.Generator().manual_seed(config.seed),
@@ -85,9 +106,8 @@ def reconstruct(task: Task) -> Reconstruction:
         estimated=not task.exact,
         guessed=start.origin == int(Origin.GUESSED),
     )
-    ended = time.monotonic()
-    seconds = {"load": loaded - began, "initialize": initialized - loaded, "optimize": ended - initialized}
-    return Reconstruction(photos, start, fit, seconds)
+    seconds = prepared.seconds | {"optimize": time.monotonic() - began}
+    return Reconstruction(prepared.photos, start, fit, seconds)
 
 
 def measure(task: Task) -> Measured:
@@ -103,10 +123,10 @@ def measure(task: Task) -> Measured:
             values |= {f"{name} {when}": error for name, error in camera_errors(views, made.photos.truth).items()}
     before = evaluate_views(drawer(made.start.gaussians, look, config.renderer), made.photos.test)
     values["initial psnr"] = mean_scores(before)["psnr"]
-    return Measured(values | _scores(task, made), made.photos.left_out)
+    return Measured(values | scores(task, made), made.photos.left_out)
 
 
-def _scores(task: Task, made: Reconstruction) -> dict[str, float]:
+def scores(task: Task, made: Reconstruction) -> dict[str, float]:
     """Of the finished scene, from cameras as they are, and where they are not exact also from cameras aligned to it."""
     config = task.method.config
     look = look_of(made.photos.training.views, config.optimize)
