@@ -29,12 +29,18 @@ from sparse3d.types import Gaussians, View
 # Natural logarithm of a gain, in any channel, from which "auto" compensates: about half a stop, as sRGB values go with the 2.2nd root of
 # the light. Sets of photos that were taken with a fixed exposure reach 0.12 by what shines and by vignetting.
 _EVIDENT = 0.15
+# Share of what points differ by in two views that has to be gone with the gains, or it was no exposure. It is 0.3 to 0.4 where exposures differ;
+# 0.7 and more where wrong points or what shines is all there is.
+_LEFT = 0.6
 _TOLD = 0.03  # relative change from which a photo is named
 _WHITE = 0.99  # of what a photo shows so bright it says only that it is at least that
 
 _SIZE = 252  # longer side of the pictures that points are looked up in, pixels
 _POINTS = 20_000  # at most
 _LEAST_POINTS = 50  # that two views share
+_LOOSE = (
+    0.25  # median absolute deviation of the logarithms of ratios above which the points of two views are not the same
+)
 _SAME_DEPTH = 0.03  # relative difference up to which a point is what a view sees there
 _SURE = (0.04, 0.96)  # colours that are neither noise nor clipped
 
@@ -70,6 +76,8 @@ def find_gains(
 ) -> Tensor | None:
     """Gains of the views when `config.exposure` is "on", or "auto" and one of them is evident; None otherwise.
 
+    Evident is a gain of half a stop that explains most of what its view's points differ by in others.
+
     Args:
         gaussians: The scene at first.
         views: What it is fitted to.
@@ -82,17 +90,19 @@ def find_gains(
     """
     if config.exposure == "off":
         return None
-    logs = log_gains(gaussians, views, rasterize, look)
-    return None if config.exposure == "auto" and float(logs.abs().max()) < _EVIDENT else logs.exp()
+    pairs = _pairs(gaussians, views, rasterize, look)
+    logs = _solved(pairs, len(views))
+    if config.exposure == "auto" and not any(_evident(index, logs, pairs) for index in range(len(views))):
+        return None
+    return logs.exp()
 
 
-@torch.no_grad()
 def log_gains(gaussians: Gaussians, views: Sequence[View], rasterize: Rasterizer, look: Look) -> Tensor:
     """Natural logarithms of each view's gain, with the mean 0.
 
     Of two views it is the median of log(colour here / colour there) over Gaussians that both see, which bears that nearly half
-    of them are wrong or shine. Those of all views follow by least squares, each pair weighed by how many it shares. Views that
-    share none are left at 0, and so are generated ones, which show the scene's colours.
+    of them are wrong or shine. Those of all views follow by least squares, each pair weighed by how many it shares; pairs whose ratios
+    are all over the place say nothing. Views that share none are left at 0, and so are generated ones, which show the scene's colours.
 
     Args:
         gaussians: About on the surfaces.
@@ -103,20 +113,58 @@ def log_gains(gaussians: Gaussians, views: Sequence[View], rasterize: Rasterizer
     Returns:
         (V, 3)
     """
+    return _solved(_pairs(gaussians, views, rasterize, look), len(views))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What two views show of the same points."""
+
+    first: int
+    second: int
+    shared: int  # points
+    ratio: Tensor  # (3,) median of log(colour in the first / colour in the second)
+    differ: float  # median size of these logarithms, over the channels
+    left: float  # the same once their median is taken out
+
+
+@torch.no_grad()
+def _pairs(gaussians: Gaussians, views: Sequence[View], rasterize: Rasterizer, look: Look) -> list[_Pair]:
+    """Of all views that share enough points, and agree on what they see there."""
     points = gaussians.means[:: max(1, -(-len(gaussians) // _POINTS))]
     seen = [_colors(points, gaussians, view, rasterize, look).log() for view in views]
     known = [torch.isfinite(logs).all(1) & (not view.generated) for view, logs in zip(views, seen, strict=True)]
-    normal, right = torch.zeros(len(views), len(views)).double(), torch.zeros(len(views), 3).double()
+    pairs = []
     for i in range(len(views)):
         for j in range(i):
             both = known[i] & known[j]
-            shared = int(both.sum())
-            if shared >= _LEAST_POINTS:
-                ratio = shared * (seen[i][both] - seen[j][both]).median(0).values.double()
-                normal[[i, j], [i, j]] += shared
-                normal[[i, j], [j, i]] -= shared
-                right[i] += ratio
-                right[j] -= ratio
+            if int(both.sum()) < _LEAST_POINTS:
+                continue
+            logs = seen[i][both] - seen[j][both]
+            ratio = logs.median(0).values
+            differ, left = (float(part.abs().median(0).values.mean()) for part in (logs, logs - ratio))
+            if left <= _LOOSE:
+                pairs.append(_Pair(i, j, len(logs), ratio, differ, left))
+    return pairs
+
+
+def _evident(index: int, logs: Tensor, pairs: Sequence[_Pair]) -> bool:
+    """Whether a view's gain is large, and what it takes out of the differences to other views is most of them."""
+    its = [pair for pair in pairs if index in (pair.first, pair.second)]
+    differ = sum(pair.shared * pair.differ for pair in its)
+    left = sum(pair.shared * pair.left for pair in its)
+    return float(logs[index].abs().max()) >= _EVIDENT and left <= _LEFT * differ
+
+
+def _solved(pairs: Sequence[_Pair], views: int) -> Tensor:
+    """Logarithms of gains that are nearest to the ratios, weighed by the points. (V, 3)"""
+    normal, right = torch.zeros(views, views).double(), torch.zeros(views, 3).double()
+    for pair in pairs:
+        i, j, ratio = pair.first, pair.second, pair.shared * pair.ratio.double()
+        normal[[i, j], [i, j]] += pair.shared
+        normal[[i, j], [j, i]] -= pair.shared
+        right[i] += ratio
+        right[j] -= ratio
     # a gain that all have in common is not told: of all solutions the shortest, whose mean is 0 in each group that shares points
     return (torch.linalg.pinv(normal, hermitian=True) @ right).float()
 

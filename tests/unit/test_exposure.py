@@ -99,6 +99,23 @@ def test_who_is_compensated():
     assert found(changed, "auto") is not None and found(views, "on") is not None
 
 
+def test_what_only_differs_is_no_exposure():
+    """Two photos of the same place that show other colours there, one of them darker in the median: a wrong camera, or what shines."""
+    blobs, views = plane_scene()
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(size: float) -> Tensor:
+        coarse = torch.randn(1, 1, 12, 16, generator=generator)
+        return (size * torch.nn.functional.interpolate(coarse, (48, 64), mode="bicubic")[0] - 0.2).exp()
+
+    for size, held in ((0.4, True), (1.5, False)):  # within what two views of one place may differ by, and beyond
+        other = tuple(replace(v, image=(v.image * noise(size)).clamp(0.05, 0.95)) for v in views[:2]) + views[2:]
+        look = look_of(other, CONFIG)
+        found = log_gains(blobs, other, rasterizer("auto"), look)
+        assert (found[:2] != 0).all() == held
+        assert find_gains(blobs, other, replace(CONFIG, exposure="auto"), rasterizer("auto"), look) is None
+
+
 def test_photos_of_one_exposure_give_the_same_scene_with_auto_as_without():
     blobs, views = plane_scene()
     auto, off = (fit(blobs, views, replace(CONFIG, steps=8, exposure=mode)) for mode in ("auto", "off"))
