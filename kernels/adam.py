@@ -34,59 +34,22 @@ def selective_adam(
         betas: Decay of the two means.
         eps: Added to the root of the square.
     """
-    # how many rows are drawn a GPU knows only once it has come so far; to wait for that costs it more than to work on all rows
-    form = rows_picked if values.device.type == "cpu" else rows_masked
-    form(values, gradient, mean, square, rates, drawn, step, betas, eps)
-
-
-def rows_picked(
-    values: Tensor,
-    gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    rates: Tensor,
-    drawn: Tensor,
-    step: int,
-    betas: tuple[float, float],
-    eps: float,
-) -> None:
-    """`selective_adam` on the rows that are drawn alone."""
-    rows = drawn.nonzero()[:, 0]
-    first, second, change = _moved(gradient[rows], mean[rows], square[rows], rates, step, betas, eps)
+    pick = _picks(values)
+    rows = drawn.nonzero()[:, 0] if pick else slice(None)
+    first = mean[rows].lerp(gradient[rows], 1 - betas[0])
+    second = betas[1] * square[rows] + (1 - betas[1]) * gradient[rows] ** 2
+    root = torch.sqrt(second / (1 - betas[1] ** step))
+    change = rates / (1 - betas[0] ** step) * first / (root + eps)
+    if not pick:
+        shown = drawn.reshape(-1, *[1] * (values.ndim - 1))
+        first, second = torch.where(shown, first, mean), torch.where(shown, second, square)
+        change = torch.where(shown, change, 0.0)
     mean[rows], square[rows] = first, second
     values[rows] -= change
 
 
-def rows_masked(
-    values: Tensor,
-    gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    rates: Tensor,
-    drawn: Tensor,
-    step: int,
-    betas: tuple[float, float],
-    eps: float,
-) -> None:
-    """`selective_adam` on all rows, of which those that are not drawn are put back: nothing waits for the device."""
-    rows = drawn.reshape(-1, *[1] * (values.ndim - 1))
-    first, second, change = _moved(gradient, mean, square, rates, step, betas, eps)
-    mean.copy_(torch.where(rows, first, mean))
-    square.copy_(torch.where(rows, second, square))
-    values.sub_(torch.where(rows, change, 0.0))
-
-
-def _moved(
-    gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    rates: Tensor,
-    step: int,
-    betas: tuple[float, float],
-    eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The two means with a new gradient in them, and what to take off the values."""
-    mean = mean.lerp(gradient, 1 - betas[0])
-    square = betas[1] * square + (1 - betas[1]) * gradient**2
-    root = torch.sqrt(square / (1 - betas[1] ** step))
-    return mean, square, rates / (1 - betas[0] ** step) * mean / (root + eps)
+def _picks(values: Tensor) -> bool:
+    """Whether to work on the drawn rows alone. How many they are a GPU knows only once it has come so far, and to wait for that costs it more
+    than to work on all rows and put those back that are not drawn.
+    """
+    return values.device.type == "cpu"

@@ -15,12 +15,17 @@ SIGMA_PX = 1.5
 _BLOCK = 64  # output pixels of one product; the band of TAPS then fills a sixth of the matrix
 
 
+def taps() -> Tensor:
+    """The window along one axis, of sum 1. (TAPS,) float64"""
+    offsets = torch.arange(TAPS, dtype=torch.float64) - TAPS // 2
+    window = torch.exp(-(offsets**2) / (2 * SIGMA_PX**2))
+    return window / window.sum()
+
+
 @lru_cache(maxsize=8)
 def _band(dtype: torch.dtype, device: torch.device) -> Tensor:
     """(BLOCK + TAPS - 1, BLOCK): column j holds the window at rows j to j + TAPS - 1."""
-    offsets = torch.arange(TAPS, dtype=torch.float64) - TAPS // 2
-    window = torch.exp(-(offsets**2) / (2 * SIGMA_PX**2))
-    window /= window.sum()
+    window = taps()
     band = torch.zeros(_BLOCK + TAPS - 1, _BLOCK, dtype=torch.float64)
     for column in range(_BLOCK):
         band[column : column + TAPS, column] = window

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from sparse3d.kernels import triton_loss_kernels
 from sparse3d.kernels.cpu import check
-from sparse3d.kernels.ssim import SIGMA_PX, TAPS
+from sparse3d.kernels.ssim import TAPS, taps
 from sparse3d.kernels.triton_sweep import DEVICE
 
 _BLOCK = 128  # pixels of a program
@@ -51,10 +51,7 @@ def photometric_loss(image: Tensor, target: Tensor, ssim_weight: float, mask: Te
 
 @lru_cache(maxsize=8)
 def _window(device: torch.device) -> Tensor:
-    """SSIM's window along one axis. (TAPS,)"""
-    offsets = torch.arange(TAPS, dtype=torch.float64) - TAPS // 2
-    window = torch.exp(-(offsets**2) / (2 * SIGMA_PX**2))
-    return (window / window.sum()).float().to(device)
+    return taps().float().to(device)
 
 
 class _PhotometricLoss(torch.autograd.Function):

@@ -17,11 +17,11 @@ from sparse3d.kernels import cpu
 from sparse3d.kernels.cpu_train import Dropout
 from sparse3d.optimize import mcmc
 from sparse3d.optimize.cameras import RefinedCameras, Trust, rate_at, refines_cameras
-from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
 from sparse3d.optimize.exposure import described, find_gains
 from sparse3d.optimize.losses import Target
 from sparse3d.optimize.parameters import Parameters
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
+from sparse3d.optimize.state import State
 from sparse3d.optimize.step import Shot, autograd_step, camera_gradients, compiled_step
 from sparse3d.optimize.units import means_unit
 from sparse3d.progress import StageReporter
@@ -104,52 +104,42 @@ def optimize(
         )
     views = with_numbers(views, progress.warning)
     check_masks(views, progress.warning)
-    unit = means_unit(gaussians, views, config)
     device = gaussians.means.device if device is None else device
-    parameters = Parameters(gaussians.to(device), config, unit, None if guessed is None else guessed.to(device))
-    draws = generator  # of what is drawn for each Gaussian
-    if device.type != "cpu":
-        draws = torch.Generator(device).manual_seed(generator.initial_seed())
-    cameras = None
-    if refines_cameras(config, estimated):
-        cameras = RefinedCameras(views, gaussians, Trust(config.cameras_max_deg, config.cameras_max_focal))
+    gaussians = gaussians.to(torch.device("cpu"))  # as the views are, until they are optimized
+    unit = means_unit(gaussians, views, config)
     look = look_of(views, config)
-    gains = find_gains(gaussians, views, config, rasterize, look)
+    state = State(
+        Parameters(gaussians.to(device), config, unit, None if guessed is None else guessed.to(device)),
+        RefinedCameras(views, gaussians, Trust(config.cameras_max_deg, config.cameras_max_focal))
+        if refines_cameras(config, estimated)
+        else None,
+        find_gains(gaussians, views, config, rasterize, look),
+        generator,
+        generator if device.type == "cpu" else torch.Generator(device).manual_seed(generator.initial_seed()),
+    )
+    spent_s = state.resume(checkpoint, key) if checkpoint else None
+    if spent_s is not None:
+        progress.note(f"resuming at step {state.step} of {config.steps}")
+    began = time.monotonic() - (spent_s or 0.0)
+
+    parameters, cameras, gains = state.parameters, state.cameras, state.gains
     shots: list[Shot] = []
     shrunk = 0  # by how much the pictures in `shots` are reduced
-    order: list[int] = []
-    first, spent_s = 0, 0.0
-    saved = load_checkpoint(checkpoint, key) if checkpoint else None
-    if saved is not None:
-        parameters.load_state_dict(saved["parameters"])
-        if cameras is not None:
-            cameras.load_state_dict(saved["cameras"])
-        gains = saved["gains"]
-        generator.set_state(saved["generator"])
-        draws.set_state(saved["draws"])
-        first, order, spent_s = saved["step"], list(saved["order"]), saved["spent_s"]
-        progress.note(f"resuming at step {first} of {config.steps}")
-    began = time.monotonic() - spent_s
-
     progress.start(f"{len(parameters)} Gaussians, {len(views)} views", total=config.steps)
-    for step in range(first, config.steps):
-        if not order:
-            order = round_of_views(len(views), weights, generator)
-        if shrink_at(step, config) != shrunk:
-            shrunk = shrink_at(step, config)
+    while state.step < config.steps:
+        if not state.order:
+            state.order = round_of_views(len(views), weights, generator)
+        if shrink_at(state.step, config) != shrunk:
+            shrunk = shrink_at(state.step, config)
             shots = _at_size(views, gains, shrunk, device)
-        loss = _step(parameters, shots, order.pop(), step, config, rasterize, look, unit, draws, cameras)
-        done = step + 1
+        loss = _step(state, shots, config, rasterize, look, unit)
+        state.step = done = state.step + 1
         if done % _REPORT_EVERY == 0 or done == config.steps:
             progress.step(done, config.steps, loss=float(loss), gaussians=len(parameters))
         if on_step is not None:
             on_step(done, parameters.gaussians)
         if checkpoint is not None and done % config.checkpoint_interval == 0 and done < config.steps:
-            state = {"key": key, "step": done, "order": order, "spent_s": time.monotonic() - began, "gains": gains}
-            if cameras is not None:
-                state["cameras"] = cameras.state_dict()
-            state |= {"generator": generator.get_state(), "draws": draws.get_state()}
-            save_checkpoint(checkpoint, state | {"parameters": parameters.state_dict()})
+            state.save(checkpoint, key, time.monotonic() - began)
         if config.time_limit_s is not None and time.monotonic() - began > config.time_limit_s:
             progress.warning(
                 f"stopped at step {done} of {config.steps}: optimize.time_limit_s = {config.time_limit_s:g} is reached"
@@ -179,22 +169,19 @@ def _at_size(views: tuple[View, ...], gains: Tensor | None, shrunk: int, device:
 
 
 def _step(
-    parameters: Parameters,
+    state: State,
     shots: Sequence[Shot],
-    index: int,
-    step: int,
     config: OptimizeConfig,
     rasterize: Rasterizer,
     look: Look,
     unit: float,
-    generator: torch.Generator,
-    cameras: RefinedCameras | None,
 ) -> float | Tensor:
-    """One view: render, compare, update. Returns the loss."""
+    """The next view: render, compare, update. Returns the loss."""
+    parameters, cameras, step, index = state.parameters, state.cameras, state.step, state.order.pop()
     means_lr = exponential(config.means_lr, config.means_lr_final, step, config.steps) * unit
     parameters.set_learning_rate("means", means_lr)
     share = dropout_at(step, config)
-    dropout = _dropout(len(parameters), share, generator) if share > 0 else None
+    dropout = _dropout(len(parameters), share, state.draws) if share > 0 else None
     shot = shots[index]
     degree = sh_degree_at(step, config)
     rate = 0.0 if cameras is None or step % _CAMERAS_EVERY else _CAMERAS_EVERY * rate_at(step, config)
@@ -216,8 +203,8 @@ def _step(
         cameras.step(index, rate, parameters.gaussians, degree)
     if config.strategy == "mcmc" and step < config.refine_stop * config.steps:
         if step > 0 and step % config.refine_interval == 0:
-            mcmc.refine(parameters, config, generator)
-        mcmc.explore(parameters, config, means_lr, generator)
+            mcmc.refine(parameters, config, state.draws)
+        mcmc.explore(parameters, config, means_lr, state.draws)
     return loss
 
 

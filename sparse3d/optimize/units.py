@@ -20,7 +20,7 @@ def means_unit(gaussians: Gaussians, views: Sequence[View], config: OptimizeConf
     """
     if config.means_lr_unit == "rig":
         return scene_extent(torch.stack([view.c2w for view in views]))
-    return typical_depth(gaussians.means.detach().cpu(), views)
+    return typical_depth(gaussians.means.detach(), views)
 
 
 def typical_depth(points: Tensor, views: Sequence[View]) -> float:
