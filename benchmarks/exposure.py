@@ -26,12 +26,13 @@ from harness.tables import Table
 from torch import Tensor
 
 from sparse3d.config import Config, load_config
+from sparse3d.init.initialization import Origin, Start
 from sparse3d.init.initialize import initialize
 from sparse3d.metrics.image import psnr
 from sparse3d.optimize.loop import look_of, optimize
 from sparse3d.progress import StageReporter
 from sparse3d.render import drawer, rasterizer
-from sparse3d.types import Gaussians, View
+from sparse3d.types import View
 
 
 @dataclass(frozen=True)
@@ -78,16 +79,17 @@ def fitted(renders: Sequence[Tensor], photos: Sequence[Tensor]) -> list[Tensor]:
     return changed
 
 
-def outcome(start: Gaussians, views: tuple[View, ...], test: Sequence[View], config: Config) -> Outcome:
+def outcome(start: Start, views: tuple[View, ...], test: Sequence[View], config: Config) -> Outcome:
     """One scene, measured on the test photos."""
     began = time.process_time()
     fit = optimize(
-        start,
+        start.gaussians,
         views,
         config.optimize,
         rasterizer(config.renderer),
         generator=torch.Generator().manual_seed(config.seed),
         progress=StageReporter("optimize"),
+        guessed=start.origin == int(Origin.GUESSED),
     )
     spent = time.process_time() - began
     draw = drawer(fit.gaussians, look_of(views, config.optimize), config.renderer)
@@ -104,7 +106,7 @@ def add_rows(table: Table, name: str, photos: PhotoSet, options: argparse.Namesp
     config = load_config(options.preset, options.settings)
     changed = with_gains(photos.training.views, tuple(options.spread), options.tint, options.seed)
     for which, views in (("as they are", photos.training.views), ("changed", changed)):
-        start = initialize(replace(photos.training, views=views), config.init, StageReporter("init")).gaussians
+        start = initialize(replace(photos.training, views=views), config.init, StageReporter("init")).start
         for mode in options.modes:
             settings = replace(config, optimize=replace(config.optimize, exposure=mode))
             found = outcome(start, views, photos.test, settings)

@@ -13,7 +13,7 @@ import torch
 
 from sparse3d.config import Config, load_config
 from sparse3d.geometry import pixel_rays, scene_extent
-from sparse3d.init.initialization import Origin, Start
+from sparse3d.init.initialization import Initialization, Origin, Start
 from sparse3d.init.initialize import initialize
 from sparse3d.init.neighbours import depth_range
 from sparse3d.init.sfm import START_OPACITY, from_points, neighbour_distance, round_gaussians
@@ -106,7 +106,7 @@ class Method:
 
     name: str
     config: Config
-    first: Callable[[PosedViews, Config], Start]
+    first: Callable[[PosedViews, Config], Initialization]
 
 
 def measured(config: Config) -> Method:
@@ -126,18 +126,23 @@ def baseline(name: str, config: Config) -> Method:
     return Method(name, fixed, first)
 
 
-def initialized(views: PosedViews, config: Config) -> Start:
-    """First Gaussians by sparse3d's own initialization."""
+def initialized(views: PosedViews, config: Config) -> Initialization:
+    """First Gaussians by sparse3d's own initialization, with what it says of the views."""
     generator = torch.Generator().manual_seed(config.seed)
-    return initialize(views, config.init, StageReporter("init"), generator).start
+    return initialize(views, config.init, StageReporter("init"), generator)
 
 
-def points_or_random(views: PosedViews, config: Config) -> Start:
+def unguarded(views: PosedViews, config: Config) -> Initialization:
+    """The same without a word about the views, which sparse3d 0.1.0 did not judge."""
+    return replace(initialized(views, config), support=None)
+
+
+def points_or_random(views: PosedViews, config: Config) -> Initialization:
     """Gaussians on the sparse points, as 3DGS starts; where there are next to none, on random points."""
     sparse = from_points(views.points)
     enough = len(sparse) >= _FEWEST_POINTS
     first = sparse if enough else random_points(views, _RANDOM_POINTS, config.seed)
-    return Start.of(first, Origin.SPARSE)
+    return Initialization(Start.of(first, Origin.SPARSE), (), "sfm", "as 3DGS starts")
 
 
 def random_points(views: PosedViews, count: int, seed: int) -> Gaussians:
@@ -166,7 +171,7 @@ def random_points(views: PosedViews, count: int, seed: int) -> Gaussians:
     return round_gaussians(places, neighbour_distance(places).clamp(min=1e-7), START_OPACITY, colours)
 
 
-BASELINES = {"plain": (PLAIN, points_or_random), "first": (FIRST, initialized)}
+BASELINES = {"plain": (PLAIN, points_or_random), "first": (FIRST, unguarded)}
 
 
 def methods(preset: str, settings: Sequence[str], baselines: Sequence[str]) -> list[Method]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.photo_sets import Fold, PhotoSet, fitted, in_order, photo_files, true_views
 from sparse3d.config import Config
+from sparse3d.io.intrinsics import parse_intrinsics
 from sparse3d.io.photos import load_photos
 from sparse3d.metrics.pose import align_cameras
 from sparse3d.pose.estimate import estimate_poses
@@ -32,12 +33,14 @@ def with_estimated_cameras(scene: Path, fold: Fold, size: int, config: Config) -
         scene: Folder of the set.
         fold: Its photos.
         size: Longer side of the views, pixels.
-        config: `pose`, `seed`.
+        config: `photos.intrinsics`, `pose`, `seed`.
 
     Raises:
         UserError: no cameras were found.
     """
-    photos = load_photos(photo_files(scene, fold.training), config.pose.max_size, strict=True, warn=print)
+    given = parse_intrinsics(config.photos.intrinsics) if config.photos.intrinsics else None
+    files = photo_files(scene, fold.training)
+    photos = load_photos(files, config.pose.max_size, strict=True, intrinsics=given, warn=print)
     found = estimate_poses(
         photos, config.pose, known=None, max_size=size, strict=False, seed=config.seed, progress=StageReporter("pose")
     )

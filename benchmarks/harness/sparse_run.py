@@ -52,6 +52,7 @@ class Prepared:
 
     photos: PhotoSet
     start: Start
+    weights: tuple[float, ...] | None  # of the training views, where initialization judged them
     seconds: dict[str, float]  # of each stage
 
 
@@ -87,9 +88,10 @@ def prepare(task: Task) -> Prepared:
     else:
         photos = with_given_cameras(task.scene, task.fold, task.size, config, task.perturb)
     loaded = time.monotonic()
-    start = task.method.first(photos.training, config)
+    found = task.method.first(photos.training, config)
     seconds = {"load": loaded - began, "initialize": time.monotonic() - loaded}
-    return Prepared(photos, start, seconds)
+    weights = None if found.support is None else found.support.weights
+    return Prepared(photos, found.start, weights, seconds)
 
 
 def optimized(task: Task, prepared: Prepared) -> Reconstruction:
@@ -105,6 +107,7 @@ def optimized(task: Task, prepared: Prepared) -> Reconstruction:
         progress=StageReporter("optimize"),
         estimated=not task.exact,
         guessed=start.origin == int(Origin.GUESSED),
+        weights=prepared.weights,
     )
     seconds = prepared.seconds | {"optimize": time.monotonic() - began}
     return Reconstruction(prepared.photos, start, fit, seconds)

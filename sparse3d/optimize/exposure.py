@@ -101,7 +101,8 @@ def log_gains(gaussians: Gaussians, views: Sequence[View], rasterize: Rasterizer
     """Natural logarithms of each view's gain, with the mean 0.
 
     Of two views it is the median of log(colour here / colour there) over Gaussians that both see, which bears that nearly half
-    of them are wrong or shine. Those of all views follow by least squares, each pair weighed by how many it shares; pairs whose ratios
+    of them are wrong or shine. Each counts by the product of its two colours, as in least squares of their difference: cameras also
+    change their tone curve, by which dark colours differ by other ratios than bright ones, whose error shows. Those of all views follow by least squares, each pair weighed by how many it shares; pairs whose ratios
     are all over the place say nothing. Views that share none are left at 0, and so are generated ones, which show the scene's colours.
 
     Args:
@@ -123,8 +124,8 @@ class _Pair:
     first: int
     second: int
     shared: int  # points
-    ratio: Tensor  # (3,) median of log(colour in the first / colour in the second)
-    differ: float  # median size of these logarithms, over the channels
+    ratio: Tensor  # (3,) weighted median of log(colour in the first / colour in the second)
+    differ: float  # weighted median size of these logarithms, over the channels
     left: float  # the same once their median is taken out
 
 
@@ -140,12 +141,19 @@ def _pairs(gaussians: Gaussians, views: Sequence[View], rasterize: Rasterizer, l
             both = known[i] & known[j]
             if int(both.sum()) < _LEAST_POINTS:
                 continue
-            logs = seen[i][both] - seen[j][both]
-            ratio = logs.median(0).values
-            differ, left = (float(part.abs().median(0).values.mean()) for part in (logs, logs - ratio))
+            logs, weights = seen[i][both] - seen[j][both], (seen[i][both] + seen[j][both]).exp()
+            ratio = weighted_median(logs, weights)
+            differ, left = (float(weighted_median(part.abs(), weights).mean()) for part in (logs, logs - ratio))
             if left <= _LOOSE:
                 pairs.append(_Pair(i, j, len(logs), ratio, differ, left))
     return pairs
+
+
+def weighted_median(values: Tensor, weights: Tensor) -> Tensor:
+    """Of each column the smallest value with at least half of its weight at or below it. (N, C), (N, C) -> (C,)"""
+    ordered, order = values.sort(0)
+    below = weights.gather(0, order).cumsum(0)
+    return ordered.gather(0, (below < below[-1:] / 2).sum(0, keepdim=True))[0]
 
 
 def _evident(index: int, logs: Tensor, pairs: Sequence[_Pair]) -> bool:
