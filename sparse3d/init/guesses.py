@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sparse3d.init.depth_map import DepthMap, block_size, world_points
@@ -13,6 +12,7 @@ from sparse3d.init.sfm import round_gaussians
 from sparse3d.init.surfels import block_colors
 from sparse3d.init.visibility import looked_through, seen_differently
 from sparse3d.io._pycolmap import cv2
+from sparse3d.push_pull import block_means, push_pull
 from sparse3d.types import Gaussians
 
 _SIGMA = 0.6  # standard deviation, in distances to the next Gaussian
@@ -38,9 +38,9 @@ def guesses(found: DepthMap, others: Sequence[DepthMap], stride: int, tolerance:
     """
     view = found.view
     mask = torch.ones_like(found.depth) if view.mask is None else view.mask.float()
-    chosen = _blocks((found.depth == 0) * mask, stride) > 0.5
+    chosen = block_means(((found.depth == 0) * mask)[None], stride)[0] > 0.5
     color = block_colors(view.image, stride)[chosen]
-    depth = 1 / _blocks(1 / completed(found), stride)
+    depth = 1 / block_means(1 / completed(found)[None], stride)[0]
     near, far = (world_points(view, z, stride)[chosen] for z in (depth, torch.full_like(depth, found.far)))
     moved = looked_through(near, others, tolerance) | seen_differently(near, color, others, tolerance)
     kept = ~moved | (_in_large_hole(chosen) & ~looked_through(far, others, tolerance))
@@ -59,7 +59,7 @@ def _in_large_hole(empty: Tensor) -> Tensor:
 def completed(found: DepthMap) -> Tensor:
     """Depth at every pixel: the known one where there is one, elsewhere that of what lies around, the smoother the farther off.
 
-    Inverse depth by push and pull over a pyramid (Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.4).
+    Inverse depth by push and pull.
 
     Args:
         found: A view's depth map.
@@ -71,19 +71,4 @@ def completed(found: DepthMap) -> Tensor:
     if not known.any():
         return torch.full_like(found.depth, found.far)
     inverse = torch.where(found.depth > 0, 1 / found.depth.clamp(min=1e-12), 0.0)
-    return 1 / _pulled(inverse, known).clamp(min=1 / found.far)
-
-
-def _pulled(values: Tensor, weights: Tensor) -> Tensor:
-    """Values (H, W) with those of weight 0 taken from coarser levels."""
-    if min(values.shape) <= 2:
-        mean = (values * weights).sum() / weights.sum().clamp(min=1e-12)
-        return weights * values + (1 - weights) * mean
-    summed = _blocks(weights, 2)
-    coarse = _pulled(_blocks(values * weights, 2) / summed.clamp(min=1e-12), summed)
-    return weights * values + (1 - weights) * F.interpolate(coarse[None, None], values.shape, mode="bilinear")[0, 0]
-
-
-def _blocks(values: Tensor, stride: int) -> Tensor:
-    """Mean of each block, those at the border of what there is. (H, W) -> (rows, columns)"""
-    return F.avg_pool2d(values[None, None], stride, ceil_mode=True, count_include_pad=False)[0, 0]
+    return 1 / push_pull(inverse[None], known)[0].clamp(min=1 / found.far)
