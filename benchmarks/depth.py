@@ -18,62 +18,37 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from unittest.mock import patch
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import json
-
 import torch
-import torch.nn.functional as F
 from harness.depth_truth import MEASURES, Truth, from_depths, from_points, scores
-from harness.photo_sets import DATA, FULL_SIZE, ROOT, fold_of, model_points, with_given_cameras
+from harness.photo_sets import DATA, fold_of, model_points, with_given_cameras
+from harness.room import exact_depths, room
 from torch import Tensor
 
 from sparse3d.config import Config, load_config
 from sparse3d.errors import UserError
-from sparse3d.geometry import fitted_size
 from sparse3d.init import matching, planesweep
 from sparse3d.init.depth_map import DepthMap
 from sparse3d.init.initialization import Origin, Start
 from sparse3d.init.initialize import initialize
 from sparse3d.init.planesweep import estimate_depths
-from sparse3d.io.photos import find_photos, load_photos
 from sparse3d.metrics.image import psnr as image_psnr
 from sparse3d.metrics.protocol import evaluate_views, mean_scores
 from sparse3d.optimize.loop import look_of
-from sparse3d.pose.known import load_known
-from sparse3d.pose.triangulate import triangulate
 from sparse3d.progress import StageReporter
 from sparse3d.render import drawer
 from sparse3d.types import Gaussians, PosedViews, View
 
 SIZE = 504
-ROOM = {3: (3, 4, 5), 6: (2, 3, 4, 5, 6, 7)}  # photos of examples/, of which the others are for tests
 
 
-def room(count: int, config: Config) -> tuple[PosedViews, tuple[View, ...], list[Truth]]:
+def synthetic(count: int, config: Config) -> tuple[PosedViews, tuple[View, ...], list[Truth]]:
     """Training and test views of the example photos, with exact depth."""
-    truth = ROOT / "examples" / "ground_truth"
-    photos = load_photos(find_photos([ROOT / "examples" / "photos"]), FULL_SIZE, warn=print)
-    posed = load_known(truth / "transforms.json", photos, warn=print)
-    names = [posed.names[k - 1] for k in ROOM[count]]
-    points = triangulate(posed.only(names), config.pose, config.seed)
-    small = [view.resized(*fitted_size(view.height, view.width, SIZE)) for view in posed.views]
-    training = PosedViews(tuple(view for view in small if view.name in names), points)
-    depths = [_exact(truth, view) for view in training.views]
-    return training, tuple(view for view in small if view.name not in names), from_depths(training.views, depths)
-
-
-def _exact(folder: Path, view: View) -> Tensor:
-    """Depth of a view, from pictures of half its size."""
-    import cv2
-
-    units = json.loads((folder / "transforms.json").read_text())["frames"][0]["depth_unit_scale_factor"]
-    steps = cv2.imread(str(folder / f"{Path(view.name).stem}_depth.png"), cv2.IMREAD_UNCHANGED)
-    depth = units * torch.from_numpy(steps.astype("float32"))
-    return F.interpolate(depth[None, None], (view.height, view.width), mode="nearest")[0, 0]
+    training, test = room(count, SIZE, config)
+    return training, test, from_depths(training.views, exact_depths(training.views))
 
 
 def real(name: str, count: int, config: Config) -> tuple[PosedViews, tuple[View, ...], list[Truth]]:
@@ -112,7 +87,7 @@ def ceiling(start: Start, training: PosedViews, test: tuple[View, ...], config: 
 
 def measure(name: str, count: int, config: Config) -> str:
     """Prints the rows of one set's depth maps, and returns the one of its first Gaussians."""
-    training, test, truths = room(count, config) if name == "room" else real(name, count, config)
+    training, test, truths = synthetic(count, config) if name == "room" else real(name, count, config)
     began = time.monotonic()
     found = initialize(training, config.init, StageReporter("init"))
     seconds = time.monotonic() - began

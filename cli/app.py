@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from sparse3d import __version__
 from sparse3d.cli.console import error
+from sparse3d.cli.densify import densify
 from sparse3d.cli.doctor import doctor
 from sparse3d.cli.evaluate import evaluate
 from sparse3d.cli.init import init
@@ -62,6 +63,7 @@ def _root(
 app.command()(recon)
 app.command()(pose)
 app.command()(init)
+app.command()(densify)
 app.command()(view)
 app.command()(render)
 app.command(name="eval")(evaluate)

@@ -20,6 +20,7 @@ from sparse3d.cli.settings import (
     Output,
     Poses,
     Preset,
+    Prior,
     Quiet,
     Refine,
     Seed,
@@ -40,6 +41,7 @@ def recon(
     matchers: Matchers = None,
     initializer: Initializer = None,
     weights: Weights = None,
+    prior: Prior = None,
     max_size: MaxSize = None,
     frames: Frames = None,
     holdout: Annotated[int, typer.Option(min=0, help="Keep every Nth photo aside and measure on it. 0: none.")] = 0,
@@ -67,6 +69,7 @@ def recon(
         seed=seed,
         initializer=initializer,
         weights=weights,
+        prior=prior,
     )
     if renderer != "auto":
         chosen.append(f"renderer={renderer}")

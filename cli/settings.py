@@ -71,6 +71,16 @@ Settings = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")]
 
 
+Prior = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Who draws the views that no photo shows: none, or classical (the photos themselves, warped by their depth; needs no weights).",
+        show_default=False,
+    ),
+]
+
+
 def assignments(
     settings: list[str] | None,
     *,
@@ -82,6 +92,7 @@ def assignments(
     seed: int | None,
     initializer: str | None = None,
     weights: str | None = None,
+    prior: str | None = None,
 ) -> list[str]:
     """The options as assignments for `load_config`, those of --set first so that a named option beats them."""
     named = {"photos.max_size": max_size, "photos.frames": frames, "seed": seed, "pose.matchers": matchers}
@@ -90,6 +101,8 @@ def assignments(
         found.append(f"photos.intrinsics={dumps(intrinsics)}")  # in quotes, or YAML would read a number or a list
     if refine:
         found.append("pose.refine_given=true")
+    if prior is not None:
+        found.append(f"densify.prior={dumps(prior)}")
     return found + init_assignments(initializer, weights)
 
 

@@ -87,6 +87,21 @@ class InitConfig:
 
 
 @dataclass(frozen=True)
+class DensifyConfig:
+    """Views that a prior draws where no photo was taken."""
+
+    prior: str = "none"  # none, or a name of `sparse3d densify --help`
+    weights: str = ""  # of the prior: hub id or local folder; empty: the published ones
+    views: int = 48  # how many are drawn
+    path: str = "auto"  # auto, spline, ellipse, spiral, lemniscate, dolly, or a nerfstudio camera path (.json)
+    prompt: str = ""  # what priors that read are told of the scene
+    strength: float = 1.0  # where sampling starts: 1 from noise, less from what the photos show of the view
+    steps: int | None = None  # of the prior's sampler; its own number when left out
+    share: float = 0.3  # of the optimization's steps that look at a drawn view
+    accept_license: bool = False  # of weights that forbid commercial use
+
+
+@dataclass(frozen=True)
 class OptimizeConfig:
     """Fitting the Gaussians to the views."""
 
@@ -192,6 +207,10 @@ _RANGES: dict[str, _Range] = {
     "init.max_gaussians": _COUNT,
     "init.near": _POSITIVE,
     "init.far": _POSITIVE,
+    "densify.views": _COUNT,
+    "densify.strength": _Range(0, 1, low_is_in=False),
+    "densify.steps": _COUNT,
+    "densify.share": _Range(0, 1, high_is_in=False),
     "optimize.steps": _COUNT,
     "optimize.coarse": _SHARE,
     "optimize.ssim_weight": _SHARE,
@@ -230,6 +249,7 @@ class Config:
     photos: PhotosConfig = field(default_factory=PhotosConfig)
     pose: PoseConfig = field(default_factory=PoseConfig)
     init: InitConfig = field(default_factory=InitConfig)
+    densify: DensifyConfig = field(default_factory=DensifyConfig)
     optimize: OptimizeConfig = field(default_factory=OptimizeConfig)
     renderer: Literal["auto", "gsplat", "cpu", "reference"] = "auto"
     seed: int = 0

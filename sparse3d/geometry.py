@@ -156,7 +156,14 @@ def resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
     """A mask at another size; a pixel counts when at least half of it did. (H, W) bool -> (height, width) bool"""
     if (height, width) == tuple(mask.shape):
         return mask
-    return F.interpolate(mask[None, None].float(), (height, width), mode="bilinear", antialias=True)[0, 0] >= 0.5
+    return resize_map(mask.float(), height, width) >= 0.5
+
+
+def resize_map(values: Tensor, height: int, width: int) -> Tensor:
+    """Values of pixels at another size; area averaging when it shrinks. (H, W) -> (height, width)"""
+    if (height, width) == tuple(values.shape):
+        return values
+    return F.interpolate(values[None, None], (height, width), mode="bilinear", antialias=True)[0, 0]
 
 
 def scene_extent(c2w: Tensor) -> float:

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sparse3d.geometry import invert_rigid, resize_image, resize_mask
+from sparse3d.geometry import invert_rigid, resize_image, resize_map, resize_mask
 from sparse3d.shapes import check_shapes
 
 
@@ -80,11 +80,13 @@ class View:
     c2w: Tensor  # (4, 4) camera to world, world units
     mask: Tensor | None = None  # (H, W) bool, True where the picture counts
     generated: bool = False  # True when a prior drew it
+    confidence: Tensor | None = None  # (H, W) float32 in [0, 1], how far each pixel counts; None: fully
 
     def __post_init__(self) -> None:
         check_shapes(image=(self.image, "3 H W"), K=(self.K, "3 3"), c2w=(self.c2w, "4 4"))
-        if self.mask is not None:
-            check_shapes(image=(self.image, "3 H W"), mask=(self.mask, "H W"))
+        for name in ("mask", "confidence"):
+            if (value := getattr(self, name)) is not None:
+                check_shapes(image=(self.image, "3 H W"), **{name: (value, "H W")})
 
     @property
     def height(self) -> int:
@@ -97,10 +99,11 @@ class View:
         return self.image.shape[2]
 
     def resized(self, height: int, width: int) -> View:
-        """This view at another size, its mask and `K` with it."""
+        """This view at another size, its mask, its confidence and `K` with it."""
         image, K = resize_image(self.image, self.K, height, width)
         mask = None if self.mask is None else resize_mask(self.mask, height, width)
-        return replace(self, image=image, K=K, mask=mask)
+        confidence = None if self.confidence is None else resize_map(self.confidence, height, width)
+        return replace(self, image=image, K=K, mask=mask, confidence=confidence)
 
     @cached_property
     def cameras(self) -> Cameras:

@@ -143,6 +143,11 @@ class SceneFolder:
         entry = {"key": key, "seconds": round(time.monotonic() - began, 2)} | facts
         self.update({"stages": self.manifest()["stages"] | {name: entry}})
 
+    def remove_stage(self, name: str) -> None:
+        """Takes a stage out of the scene, where it is there."""
+        self._forget(name)
+        shutil.rmtree(self.stage_path(name), ignore_errors=True)
+
     def facts(self, name: str) -> dict[str, Any]:
         """What scene.json says of a finished stage; empty for another."""
         entry: dict[str, Any] = self.manifest()["stages"].get(name, {})

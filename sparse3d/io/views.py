@@ -39,11 +39,13 @@ def file_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def save_views(folder: Path, posed: PosedViews) -> None:
-    """Writes views/<stem>.png, cameras.json and points.npz; cameras and points come back exactly, pictures to 8 bits."""
+    """Writes views/<stem>.png, cameras.json and points.npz; cameras and points come back exactly, pictures and confidence to 8 bits."""
     stems = file_names(posed.names)
     cameras = []
     for view in posed.views:
         write_image(folder / "views" / f"{stems[view.name]}.png", view.image, view.mask)
+        if view.confidence is not None:
+            write_image(folder / "confidence" / f"{stems[view.name]}.png", view.confidence.expand(3, -1, -1))
         cameras.append(
             {
                 "name": view.name,
@@ -52,6 +54,7 @@ def save_views(folder: Path, posed: PosedViews) -> None:
                 "height": view.height,
                 "masked": view.mask is not None,
                 "generated": view.generated,
+                "confidence": None if view.confidence is None else f"confidence/{stems[view.name]}.png",
                 "K": view.K.tolist(),
                 "c2w": view.c2w.tolist(),
             }
@@ -72,7 +75,9 @@ def load_views(folder: Path) -> PosedViews:
         decoded = read_image(folder / camera["file"])
         mask = decoded.mask if camera["masked"] else None
         K, c2w = torch.tensor(camera["K"]), torch.tensor(camera["c2w"])
-        views.append(View(camera["name"], decoded.image, K, c2w, mask, camera["generated"]))
+        file = camera.get("confidence")  # scenes of older versions have none
+        confidence = read_image(folder / file).image[0].contiguous() if file else None
+        views.append(View(camera["name"], decoded.image, K, c2w, mask, camera["generated"], confidence))
     with np.load(folder / "points.npz") as stored:
         ends = np.cumsum(stored["track_lengths"])
         members = [views[i].name for i in stored["track_views"]]

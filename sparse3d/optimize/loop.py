@@ -45,7 +45,7 @@ class Fit:
 def look_of(views: tuple[View, ...], config: OptimizeConfig) -> Look:
     """How the scene of these views is drawn: black, white or the views' mean colour (where not masked) behind it."""
     if config.background == "mean":
-        shown = with_numbers(views, lambda _: None)
+        shown = with_numbers([view for view in views if not view.generated] or views, lambda _: None)
         means = [view.image.mean((1, 2)) if view.mask is None else view.image[:, view.mask].mean(1) for view in shown]
         means = [mean for mean in means if mean.isfinite().all()] or [torch.full((3,), 0.5)]  # masks may leave nothing
         red, green, blue = torch.stack(means).mean(dim=0).tolist()

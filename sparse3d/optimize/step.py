@@ -17,6 +17,7 @@ from sparse3d.kernels.cpu_train import Drawn, Dropout
 from sparse3d.optimize.exposure import Exposure
 from sparse3d.optimize.losses import Target, photometric_loss, prepare_target
 from sparse3d.optimize.parameters import NAMES, Parameters
+from sparse3d.optimize.trusted import Trusted
 from sparse3d.render import Look, Rasterizer
 from sparse3d.types import Gaussians, View
 
@@ -31,12 +32,19 @@ class Shot:
     K: Tensor  # (1, 3, 3), pixels
     height: int
     width: int
-    exposure: Exposure | None  # what the photo makes of the scene's colours; None: nothing
+    seen_as: (
+        Exposure | Trusted | None
+    )  # what is compared instead of the render: with the photo's exposure, or as far as a drawn view is trusted
 
     @classmethod
     def of(cls, view: View, gain: Tensor | None, device: torch.device) -> Shot:
-        """That of a view whose photo has a gain (3,)."""
+        """That of a view whose photo has a gain (3,). Drawn views have none."""
         image = view.image.to(device)
+        seen_as: Exposure | Trusted | None = None
+        if view.confidence is not None:
+            seen_as = Trusted.of(image, view.confidence.to(device))
+        elif gain is not None:
+            seen_as = Exposure.of(gain, image)
         return cls(
             prepare_target(image),
             None if view.mask is None else view.mask.to(device),
@@ -44,7 +52,7 @@ class Shot:
             view.cameras.K.to(device),
             view.height,
             view.width,
-            None if gain is None else Exposure.of(gain, image),
+            seen_as,
         )
 
 
@@ -120,7 +128,7 @@ def _loss(
     )
     image = rgb.squeeze(0).permute(2, 0, 1)
     return photometric_loss(
-        image if shot.exposure is None else shot.exposure.applied(image), shot.target, config.ssim_weight, shot.mask
+        image if shot.seen_as is None else shot.seen_as.applied(image), shot.target, config.ssim_weight, shot.mask
     )
 
 
@@ -151,7 +159,7 @@ def compiled_step(
         background=_background(look, torch.device("cpu")),
         dropout=dropout,
     )
-    compare = loss_and_gradient if shot.exposure is None else shot.exposure.loss_and_gradient
+    compare = loss_and_gradient if shot.seen_as is None else shot.seen_as.loss_and_gradient
     loss, gradient = compare(drawn.rgb[0].permute(2, 0, 1), shot.target, config.ssim_weight, shot.mask)
     adam = parameters.adam
     adam.steps += 1

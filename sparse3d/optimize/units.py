@@ -18,6 +18,7 @@ def means_unit(gaussians: Gaussians, views: Sequence[View], config: OptimizeConf
     3DGS (arXiv:2308.04079) takes the size of the camera rig. A forward-facing rig is a tenth as large as what it looks at is far, one
     around an object as large: counted in pixels, steps of the one would be a tenth of the other's. The depth of what is seen has no such bias.
     """
+    views = [view for view in views if not view.generated] or views
     if config.means_lr_unit == "rig":
         return scene_extent(torch.stack([view.c2w for view in views]))
     return typical_depth(gaussians.means.detach(), views)

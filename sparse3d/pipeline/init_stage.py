@@ -37,9 +37,9 @@ def init_key(scene: SceneFolder, config: Config, held_out: list[str]) -> str:
     return content_hash(INIT, scene.facts(POSE[0])["key"], settings, held_out, config.seed)
 
 
-def first_gaussians(scene: SceneFolder) -> Start:
-    """What the stage has written. The scene must have done it."""
-    stage = scene.stage_path(INIT[0])
+def first_gaussians(scene: SceneFolder, stage: Path | None = None) -> Start:
+    """What the stage has written, or another one that made them anew. The scene must have done it."""
+    stage = stage or scene.stage_path(INIT[0])
     return Start(read_gaussians(stage / "init.ply"), torch.from_numpy(np.load(stage / "origin.npy")))
 
 

@@ -14,6 +14,7 @@ from sparse3d.config import Config, as_dict
 from sparse3d.errors import UserError
 from sparse3d.io.scene import SceneFolder
 from sparse3d.optimize.cameras import refines_cameras
+from sparse3d.pipeline.densify_stage import densify_key, densify_stage
 from sparse3d.pipeline.finish import finish
 from sparse3d.pipeline.init_stage import init_key, init_stage
 from sparse3d.pipeline.inputs import checked
@@ -85,8 +86,10 @@ def recon(
         key = init_key(scene, config, names)
         init_stage(scene, training, posed.names, config, key, log)
         refine = refines_cameras(config.optimize, estimated=poses is None)
-        fit_key = optimize_key(key, config, refine)
-        gaussians, posed = optimize_stage(scene, posed, training, config, refine, fit_key, log, on_step)
+        key = densify_key(key, config)
+        drawn, start = densify_stage(scene, training, posed.names, config, key, log)
+        key = optimize_key(key, config, refine)
+        gaussians, posed = optimize_stage(scene, posed, training, drawn, start, config, refine, key, log, on_step)
         scores = finish(scene, posed, gaussians, names, config, log)
         stages = scene.manifest()["stages"]
     return Result(

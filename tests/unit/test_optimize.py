@@ -112,12 +112,16 @@ def test_the_same_seed_gives_the_same_scene_and_a_resumed_run_too(tmp_path):
 
 @pytest.mark.skipif(not cpu.available(), reason="this install has no compiled kernels")
 @pytest.mark.parametrize("exposure", ["off", "on"])
-def test_the_compiled_step_is_the_one_by_gradients(exposure):
+@pytest.mark.parametrize("drawn", [False, True])
+def test_the_compiled_step_is_the_one_by_gradients(exposure, drawn):
     """A rasterizer that the loop does not know is differentiated by PyTorch; its steps are the same but for rounding, which
     Adam may enlarge where a gradient is nearly 0."""
     posed, _ = textured_plane(24, 32)
     generator = torch.Generator().manual_seed(1)
     views = tuple(replace(view, mask=torch.rand(24, 32, generator=generator) > 0.1) for view in posed.views)
+    if drawn:
+        trust = torch.rand(24, 32, generator=generator)
+        views = (replace(views[0], generated=True, confidence=trust), *views[1:])
     start = some_gaussians()
     start.log_scales[:] += 0.3 * torch.randn(60, 3, generator=generator)  # a ball has no gradient in its rotation
     config = replace(CONFIG, steps=12, sh_interval=4, opacity_decay=0.99, prune_opacity=0.0, exposure=exposure)

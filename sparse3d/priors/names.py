@@ -1,0 +1,39 @@
+"""The priors by the names that the command line knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sparse3d.config import DensifyConfig
+from sparse3d.errors import UserError, did_you_mean
+from sparse3d.priors.base import ViewPrior
+
+Warn = Callable[[str], None]
+
+
+def _classical(config: DensifyConfig, warn: Warn) -> ViewPrior:
+    from sparse3d.priors.classical import Classical
+
+    return Classical()
+
+
+_LOADERS: dict[str, Callable[[DensifyConfig, Warn], ViewPrior]] = {"classical": _classical}
+
+NAMES = tuple(_LOADERS)
+
+
+def load_prior(config: DensifyConfig, warn: Warn) -> ViewPrior:
+    """The prior that `config.prior` names, with its weights.
+
+    Args:
+        config: `prior`, `weights`.
+        warn: Called with what the user should know.
+
+    Raises:
+        UserError: no such prior, or its weights or packages are missing; says how to get them.
+    """
+    if config.prior not in _LOADERS:
+        raise UserError(
+            f"unknown prior {config.prior!r}{did_you_mean(config.prior, NAMES)}; choose none or one of: {', '.join(NAMES)}"
+        )
+    return _LOADERS[config.prior](config, warn)
