@@ -14,8 +14,9 @@ from torch import Tensor
 
 from sparse3d.geometry import fitted_size, resize_mask
 from sparse3d.io._atomic import replacing
-from sparse3d.io.images import jpeg_bytes, read_image, write_image
+from sparse3d.io.images import animation_bytes, jpeg_bytes, read_image, write_image
 from sparse3d.io.scene import SceneFolder
+from sparse3d.io.views import load_views
 from sparse3d.metrics.image import psnr
 from sparse3d.metrics.protocol import ALIGNED, beside
 from sparse3d.render import Draw
@@ -68,6 +69,7 @@ def write_report(scene: SceneFolder, posed: PosedViews, gaussian_count: int, dra
 <h2>Cameras from above</h2>{_camera_plot(posed)}
 {_pose_table(scene)}
 {_depth_section(scene)}
+{_drawn_section(scene)}
 <h2>Time</h2><table>{stages}</table></html>
 """
     with replacing(scene.path / "report.html") as temporary:
@@ -107,6 +109,35 @@ def _depth_section(scene: SceneFolder) -> str:
     return (
         f"<h2>Depth</h2><p>First Gaussians by {html.escape(facts['initializer'])} ({html.escape(facts['why'])}). Photo, depth (red is near, "
         f"black unknown) and confidence.</p>{figures}{_support_table(facts['support'])}"
+    )
+
+
+def _drawn_section(scene: SceneFolder) -> str:
+    """The views that a prior drew, one after the other beside their confidence, and who drew them; nothing where none did."""
+    facts, stage = scene.facts("03_densify"), scene.stage_path("03_densify")
+    if not facts:
+        return ""
+    frames = []
+    for view in load_views(stage).views:
+        height, width = fitted_size(view.height, view.width, _SIZE)
+        small = view.resized(height, width)
+        assert small.confidence is not None
+        frames.append(beside(small.image, small.confidence.expand(3, -1, -1)))
+    made, judged = facts["provenance"], facts["views"]
+    left_out = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{html.escape(of['why_not'])}</td></tr>"
+        for name, of in judged.items()
+        if not of["kept"]
+    )
+    film = base64.b64encode(animation_bytes(frames)).decode() if frames else ""
+    shown = (
+        f'<img alt="drawn views, their confidence to the right" src="data:image/webp;base64,{film}">' if frames else ""
+    )
+    use = "" if made["commercial"] else " No commercial use."
+    return (
+        f"<h2>Drawn views</h2><p>{len(frames)} of {len(judged)} views that {html.escape(made['prior'])} drew are kept. Licence: "
+        f"{html.escape(made['licence'])}.{use} Seed {made['seed']}. To the right how far each pixel is trusted: little where a photo shows it.</p>"
+        f"{shown}{'<table><tr><th>left out</th><th>why</th></tr>' + left_out + '</table>' if left_out else ''}"
     )
 
 

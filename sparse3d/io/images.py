@@ -10,6 +10,7 @@ import math
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +132,14 @@ def write_image(path: Path, image: Tensor, mask: Tensor | None = None) -> None:
             picture.save(temporary, format="PNG")
         else:
             picture.save(temporary, format="JPEG", quality=95, subsampling=0)
+
+
+def animation_bytes(images: Sequence[Tensor], frame_ms: int = 250) -> bytes:
+    """Pictures (3, H, W) of one size, one after the other, as an animated WebP, which every browser plays."""
+    buffer = io.BytesIO()
+    first, *others = [_picture(image, None) for image in images]
+    first.save(buffer, "WEBP", save_all=True, append_images=others, duration=frame_ms, loop=0, quality=75)
+    return buffer.getvalue()
 
 
 def jpeg_bytes(image: Tensor, quality: int = 85) -> bytes:

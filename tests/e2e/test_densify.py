@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 import shutil
 
 import pytest
+from PIL import Image
 from support.commands import SMALL
 
 from sparse3d.io.nerfstudio import read_transforms
@@ -46,6 +50,11 @@ def test_recon_takes_drawn_views_and_goes_back_to_none(photos, repository, run, 
     assert STAGE in manifest["stages"] and manifest["published"].keys() == manifest["stages"].keys()
     assert (copied / "scene.ply").read_bytes() != before and len(read_gaussians(copied / "scene.ply")) > 1000
     assert len(read_transforms(copied / "cameras" / "transforms.json")) == 8  # photographed ones
+    report = (copied / "report.html").read_text()
+    film = base64.b64decode(re.search(r"data:image/webp;base64,([^\"]+)", report)[1])
+    with Image.open(io.BytesIO(film)) as picture:
+        assert picture.n_frames == len(load_views(copied / "stages" / STAGE).views)
+    assert "classical drew are kept" in report and "Licence: none" in report
     again = run(*command, "--prior", "classical", "--set", "densify.views=4")
     assert "drawn views from an earlier run" in again.stderr
     back = run(*command)

@@ -12,7 +12,13 @@ from sparse3d.progress import StageReporter
 
 CONFIG = load_config(
     "balanced",
-    ["init.max_size=252", "optimize.steps=900", "optimize.opacity_decay=0.9933", "optimize.guess_decay=0.995", "densify.views=20"],
+    [
+        "init.max_size=252",
+        "optimize.steps=900",
+        "optimize.opacity_decay=0.9933",
+        "optimize.guess_decay=0.995",
+        "densify.views=20",
+    ],
 )
 
 
