@@ -12,7 +12,7 @@ from harness.oracle import Noise, Oracle
 from sparse3d.config import Config
 from sparse3d.densify.densify import Densified, densify, plan
 from sparse3d.densify.known import Known
-from sparse3d.densify.weights import with_drawn
+from sparse3d.densify.weights import with_drawn, with_steps
 from sparse3d.init.initialization import Initialization, Origin
 from sparse3d.metrics.protocol import evaluate_views, mean_scores
 from sparse3d.optimize.loop import look_of, optimize
@@ -59,7 +59,7 @@ def run(
     fit = optimize(
         first.gaussians,
         views,
-        config.optimize,
+        with_steps(config.optimize, len(drawn), config.densify.share),
         rasterizer(config.renderer),
         generator=torch.Generator().manual_seed(config.seed),
         progress=StageReporter("optimize"),

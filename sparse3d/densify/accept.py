@@ -14,11 +14,14 @@ from sparse3d.kernels.warp import Warp
 from sparse3d.optimize.exposure import weighted_median
 from sparse3d.types import View
 
+REPEATS = "it shows nothing that the photos do not show"
+
 _SEEN = 0.5  # validity from which a pixel is held against the photos
 _COLOR = 0.1  # difference of colours at which a pixel's agreement has fallen to 1/e
 _WINDOW = 5  # pixels, odd: colours are compared as means over it, for warps are off by a fraction of a pixel
 _LEAST_SEEN = 0.1  # share of a view that photos have to show, or nothing speaks for it
 _LEAST_AGREEMENT = 0.5  # mean over what photos show
+_LEAST_NEW = 0.01  # share of a view that no photo shows, or it only repeats them
 _MOST_GAIN = 0.3  # natural logarithm: a view that is brighter or darker by more is not made up for
 _BESIDE_PHOTOS = 0.2  # what a drawn pixel counts where a photo shows the same surface
 _ALONE = 0.25  # and where no other view confirms it
@@ -63,6 +66,8 @@ def judged(view: View, conf: Tensor, seen: Warp) -> Verdict:
     why = ""
     if mean < _LEAST_AGREEMENT:
         why = f"it agrees with the photos by {mean:.2f} where they show the same, needed {_LEAST_AGREEMENT:g}"
+    elif new < _LEAST_NEW:
+        why = REPEATS
     return Verdict(_with(view, image, trust), mean, new, why)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+from sparse3d.config import OptimizeConfig
 
 
 def with_drawn(photos: Sequence[float], drawn: int, share: float) -> tuple[float, ...]:
@@ -17,3 +20,8 @@ def with_drawn(photos: Sequence[float], drawn: int, share: float) -> tuple[float
         return tuple(photos)
     each = share / (1 - share) * sum(photos) / drawn
     return (*photos, *[min(1.0, each)] * drawn)
+
+
+def with_steps(config: OptimizeConfig, drawn: int, share: float) -> OptimizeConfig:
+    """Settings with as many more steps as look at drawn views: the photos keep theirs."""
+    return replace(config, steps=round(config.steps / (1 - share))) if drawn else config

@@ -36,6 +36,11 @@ class Shot:
         Exposure | Trusted | None
     )  # what is compared instead of the render: with the photo's exposure, or as far as a drawn view is trusted
 
+    @property
+    def decays(self) -> bool:
+        """Whether what is drawn loses opacity: where a photo can hold it up. A drawn view, trusted a little here and there, cannot."""
+        return not isinstance(self.seen_as, Trusted)
+
     @classmethod
     def of(cls, view: View, gain: Tensor | None, device: torch.device) -> Shot:
         """That of a view whose photo has a gain (3,). Drawn views have none."""
@@ -86,7 +91,8 @@ def autograd_step(
     assert gradient is not None
     drawn = gradient != 0
     parameters.adam.step(drawn)
-    _decay_opacities(parameters, drawn)
+    if shot.decays:
+        _decay_opacities(parameters, drawn)
     return loss.detach()
 
 
@@ -167,7 +173,7 @@ def compiled_step(
         gradient.permute(1, 2, 0)[None],
         [adam.rates[name] for name in NAMES],
         adam.steps,
-        opacity_decay=parameters.decay,
+        opacity_decay=parameters.decay if shot.decays else None,
     )
     return loss
 

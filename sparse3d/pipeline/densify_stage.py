@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from sparse3d.config import Config, as_dict, update, with_assignments
+from sparse3d.densify.accept import REPEATS
 from sparse3d.densify.densify import Densified, Plan, densify, plan
 from sparse3d.densify.known import Known
 from sparse3d.errors import UserError
@@ -181,10 +182,12 @@ def _write(folder: Path, made: Densified) -> None:
 
 
 def _tell(made: Densified, progress: StageReporter) -> None:
-    dropped = [verdict for verdict in made.verdicts if verdict.why_not]
-    if dropped:
-        progress.warning(
-            f"{len(dropped)} of {len(made.verdicts)} drawn views are left out; {dropped[0].view.name}: {dropped[0].why_not}"
-        )
+    wrong = [verdict for verdict in made.verdicts if verdict.why_not not in ("", REPEATS)]
+    repeated = sum(verdict.why_not == REPEATS for verdict in made.verdicts)
+    count = len(made.verdicts)
+    if wrong:
+        progress.warning(f"{len(wrong)} of {count} drawn views are left out; {wrong[0].view.name}: {wrong[0].why_not}")
+    if repeated:
+        progress.note(f"{repeated} of {count} drawn views are left out: they show nothing that the photos do not show")
     if not made.views:
-        progress.warning("no drawn view is kept: the scene is made of the photos alone")
+        progress.note("no drawn view is kept: the scene is made of the photos alone")

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import torch
 
 from sparse3d.config import Config, as_dict
-from sparse3d.densify.weights import with_drawn
+from sparse3d.densify.weights import with_drawn, with_steps
 from sparse3d.init.initialization import Origin, Start
 from sparse3d.io.ply import read_gaussians, write_gaussians
 from sparse3d.io.scene import SceneFolder, content_hash
@@ -58,7 +58,7 @@ def optimize_stage(
         fit = optimize(
             start.gaussians,
             (*training.views, *drawn),
-            config.optimize,
+            with_steps(config.optimize, len(drawn), config.densify.share),
             rasterizer(backend),
             generator=torch.Generator().manual_seed(config.seed),
             progress=progress,

@@ -14,14 +14,14 @@ from sparse3d.push_pull import push_pull
 from sparse3d.types import Cameras, View
 from sparse3d.warp import warp_views
 
-_FILLED = 0.3  # confidence right beside what is known, where a hole was filled
+_FILLED = 0.2  # confidence right beside what is known, where a hole was filled
 _REACH = 0.01  # of the longer side: how far from what is known it falls to a half
 
 
 class Classical:
     """Warps the nearest photos by their depth, blended by angle and visibility (`kernels.warp`), and fills holes by push and pull.
 
-    The confidence is the warp's validity, and in holes what is near something known: 0.3, falling by half every hundredth of the picture.
+    The confidence is the warp's validity, and in holes what is near something known: 0.2, falling by half every hundredth of the picture.
     Without depth of the photos the query's own renders are filled.
     """
 

@@ -14,7 +14,7 @@ from sparse3d.densify.accept import _BESIDE_PHOTOS, gain, judged
 from sparse3d.densify.densify import densify, plan
 from sparse3d.densify.frontier import Candidate, choose, is_behind, looked_at, nearest_first
 from sparse3d.densify.known import Known, completed_depth
-from sparse3d.densify.weights import with_drawn
+from sparse3d.densify.weights import with_drawn, with_steps
 from sparse3d.errors import UserError
 from sparse3d.geometry import project
 from sparse3d.init.initialization import Origin
@@ -169,6 +169,7 @@ def replace_color(warp, factor: float):
 
 
 def test_drawn_views_have_their_share_of_the_steps():
+    assert with_steps(CONFIG.optimize, 40, 0.25).steps == 2000 and with_steps(CONFIG.optimize, 0, 0.25).steps == 1500
     weights = with_drawn((1.0, 1.0, 0.1), 40, 0.3)
     assert sum(weights[3:]) / sum(weights) == pytest.approx(0.3)
     assert with_drawn((1.0, 1.0), 0, 0.3) == (1.0, 1.0)
