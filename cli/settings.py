@@ -75,7 +75,7 @@ Prior = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Who draws the views that no photo shows: none, or classical (the photos themselves, warped by their depth; needs no weights).",
+        help="Who draws the views that no photo shows: none, classical (the photos themselves, warped by their depth; needs no weights), or svd (Stable Video Diffusion, guided by the photos; needs a GPU and its weights).",
         show_default=False,
     ),
 ]

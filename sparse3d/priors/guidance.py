@@ -92,19 +92,21 @@ def _nearest(x0: Tensor, latents: Tensor, mask: Tensor, share: float) -> Tensor:
     return kept
 
 
-def on_step_end(guidance: Guidance, start: Tensor) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
+def on_step_end(guidance: Guidance, noise: Tensor) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
     """Guidance as `callback_on_step_end` of a diffusers pipeline with an Euler scheduler.
 
     Args:
         guidance: In the order of the pipeline's latents.
-        start: The latents that the pipeline begins with, scaled as it scales them.
+        noise: What is given to the pipeline as `latents`, before the scheduler scales it.
     """
-    before = [start]
+    before: list[Tensor] = []
 
     def callback(pipeline: Any, index: int, _: Any, values: dict[str, Any]) -> dict[str, Any]:
-        sigmas = pipeline.scheduler.sigmas
-        latents = guidance.corrected(before[0], values["latents"], float(sigmas[index]), float(sigmas[index + 1]))
-        before[0] = latents
+        scheduler = pipeline.scheduler
+        x = before.pop() if before else noise.to(values["latents"]) * scheduler.init_noise_sigma
+        sigma, sigma_next = (float(value) for value in scheduler.sigmas[index : index + 2])
+        latents = guidance.corrected(x, values["latents"], sigma, sigma_next)
+        before.append(latents)
         return {"latents": latents}
 
     return callback

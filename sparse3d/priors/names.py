@@ -17,7 +17,13 @@ def _classical(config: DensifyConfig, warn: Warn) -> ViewPrior:
     return Classical()
 
 
-_LOADERS: dict[str, Callable[[DensifyConfig, Warn], ViewPrior]] = {"classical": _classical}
+def _svd(config: DensifyConfig, warn: Warn) -> ViewPrior:
+    from sparse3d.priors.svd import Svd
+
+    return Svd.load(config.weights, warn)
+
+
+_LOADERS: dict[str, Callable[[DensifyConfig, Warn], ViewPrior]] = {"classical": _classical, "svd": _svd}
 
 NAMES = tuple(_LOADERS)
 
