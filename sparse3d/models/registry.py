@@ -325,6 +325,28 @@ _MODELS = (
         notes=("Trained on ACID, drone flights along coasts. Where it comes from: see sparse3d models show mvsplat",),
     ),
     Model(
+        name="seva",
+        purpose="draws views: Stable Virtual Camera",
+        source=HubFile("stabilityai/stable-virtual-camera", "modelv1.1.safetensors"),
+        licence="Stability AI Non-Commercial",
+        licence_url="https://huggingface.co/stabilityai/stable-virtual-camera",
+        commercial=False,
+        needs="pip install 'sparse3d[diffusion]', clip-vit-h-14, and the VAE of Stable Diffusion 2.1",
+        notes=(
+            "Pictures drawn with it may not be used commercially either.",
+            "The hub gives it out only to accounts that asked for access on its page.",
+            "Stability AI took Stable Diffusion 2.1 off the hub: have the folder of its VAE at hand.",
+        ),
+    ),
+    Model(
+        name="clip-vit-h-14",
+        purpose="tells seva what photos show: CLIP",
+        source=HubRepo("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", patterns=("config.json", "model.safetensors")),
+        licence="MIT",
+        licence_url="https://huggingface.co/laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+        needs="pip install 'sparse3d[diffusion]'",
+    ),
+    Model(
         name="lpips-vgg",
         purpose="LPIPS: its own five layers",
         source=WheelMember(

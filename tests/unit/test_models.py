@@ -44,6 +44,7 @@ def test_every_entry_is_complete():
         "depthsplat-base-re10k-448",
         "depthsplat-base-dl3dv-448",
         "depthsplat-base-re10kdl3dv-768",
+        "seva",
     }
 
 
