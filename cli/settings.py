@@ -75,7 +75,8 @@ Prior = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Who draws the views that no photo shows: none, classical (the photos themselves, warped by their depth; needs no weights), or svd (Stable Video Diffusion, guided by the photos; needs a GPU and its weights).",
+        help="Who draws the views that no photo shows: none, classical (the photos warped by their depth; needs no weights), svd (Stable Video "
+        "Diffusion guided by the photos), seva (Stable Virtual Camera, non-commercial). The last two need a GPU and their weights.",
         show_default=False,
     ),
 ]

@@ -95,9 +95,12 @@ def test_a_dry_run_tells_and_draws_nothing(copied, run):
         (("--prior", "classical", "--path", "circle"), "unknown path 'circle'"),
         (("--prior", "classical", "--path", "missing.json"), "missing.json"),
         (("--prior", "classical", "--set", "densify.share=1"), "densify.share"),
+        (("--prior", "seva"), "--set densify.accept_license=true"),
+        (("--prior", "svd", "--weights", "no/such"), "--prior classical works without any"),
     ],
 )
-def test_wrong_requests_are_told_and_leave_the_scene_as_it_is(copied, run, options, said):
+def test_wrong_requests_are_told_and_leave_the_scene_as_it_is(copied, run, options, said, monkeypatch):
+    monkeypatch.setenv("SPARSE3D_OFFLINE", "1")
     before = (copied / "scene.json").read_bytes()
     done = run("densify", copied, *options)
     assert done.exit_code == 2, done.output
