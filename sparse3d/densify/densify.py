@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparse3d.config import Config, DensifyConfig
-from sparse3d.densify.accept import Verdict, confirmed, judged
+from sparse3d.densify.accept import REPEATS, Verdict, confirmed, judged
 from sparse3d.densify.frontier import Candidate, choose, looked_at, nearest_first
 from sparse3d.densify.known import Known, completed_depth
 from sparse3d.densify.trajectories import PATHS, ellipse, perturbed, spline
@@ -231,7 +231,8 @@ def densify(
     verdicts = []
     for index, warp in enumerate(warps):
         view = View(f"drawn {index + 1:03d}", drawn.rgb[index], planned.K, planned.c2w[index], generated=True)
-        verdicts.append(judged(view, drawn.conf[index, 0], warp))
+        verdict = judged(view, drawn.conf[index, 0], warp)
+        verdicts.append(replace(verdict, new=0.0, why_not=REPEATS) if query.known[index] else verdict)  # a photo itself
     uncovering = sorted(
         (i for i, v in enumerate(verdicts) if not v.why_not and v.new >= _UNCOVERS), key=lambda i: -verdicts[i].new
     )

@@ -10,7 +10,7 @@ from support.synthetic import Plane, pictured, pinhole, plane_texture, textured_
 from torch import Tensor
 
 from sparse3d.config import load_config
-from sparse3d.densify.accept import _BESIDE_PHOTOS, gain, judged
+from sparse3d.densify.accept import _BESIDE_PHOTOS, REPEATS, gain, judged
 from sparse3d.densify.densify import densify, plan
 from sparse3d.densify.frontier import Candidate, choose, is_behind, looked_at, nearest_first
 from sparse3d.densify.known import Known, completed_depth
@@ -214,6 +214,19 @@ def test_a_video_prior_gets_one_path_from_photo_to_photo():
         assert (photos - end).flatten(1).abs().amax(1).min() < 1e-4
     steps = (planned.c2w[1:, :3, 3] - planned.c2w[:-1, :3, 3]).norm(dim=1)
     assert steps.max() < 2.5
+
+
+def test_a_camera_of_a_photo_gets_the_photo_and_is_no_new_view():
+    posed, depths = textured_plane()
+    holes = [depth.clone() for depth in depths]
+    holes[0][:, :40] = 0  # without depth the photo shows more than its own warp
+    known = Known.of(posed.views, holes)
+    given = Cameras(torch.stack([posed.views[0].c2w, at(1.5)]), posed.views[0].K.expand(2, 3, 3), 72, 96)
+    planned = plan(known, (72, 96), Classical.caps, CONFIG.densify, torch.Generator(), given)
+    made = densify(posed, known, planned, Painter(noise=True), CONFIG, StageReporter("densify"))
+    photo, noise = made.verdicts
+    assert photo.why_not == REPEATS and torch.allclose(photo.view.image, posed.views[0].image, atol=2e-3)
+    assert "agrees with the photos by" in noise.why_not
 
 
 def test_the_classical_prior_draws_a_plane_right_where_photos_show_it_and_says_where_not():
