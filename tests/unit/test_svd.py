@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from support.tiny_pipelines import tiny_svd
 from sparse3d.errors import UserError
 from sparse3d.priors.base import Stopped, ViewQuery
 from sparse3d.priors.guidance import Schedule
+from sparse3d.priors.pipelines import load_pipeline
 from sparse3d.priors.svd import Svd, _begin
 from sparse3d.types import Cameras
 
@@ -147,3 +149,39 @@ def test_without_network_and_weights_both_ways_to_get_them_are_named(monkeypatch
     monkeypatch.setenv("SPARSE3D_OFFLINE", "1")
     with pytest.raises(UserError, match="huggingface-cli download stabilityai.*--weights.*--prior classical works"):
         Svd.load("", pytest.fail)
+
+
+def test_a_pipeline_too_large_for_the_gpu_waits_in_main_memory(tmp_path, monkeypatch):
+    class Large:
+        """Stands for a pipeline; a GPU has no room for it as a whole."""
+
+        moves: ClassVar[list[str]] = []
+
+        @classmethod
+        def from_pretrained(cls, weights, **options):
+            assert options["local_files_only"] and options["torch_dtype"] == torch.float16
+            return cls()
+
+        def set_progress_bar_config(self, **options):
+            pass
+
+        def to(self, device):
+            self.moves.append(str(device))
+            if str(device) == "cuda":
+                raise torch.cuda.OutOfMemoryError("no room")
+            return self
+
+        def enable_model_cpu_offload(self):
+            self.moves.append("offload")
+
+    monkeypatch.setattr("diffusers.StableVideoDiffusionPipeline", Large)
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableVideoDiffusionPipeline"}')
+    told: list[str] = []
+    load_pipeline("StableVideoDiffusionPipeline", str(tmp_path), told.append, device=torch.device("cuda"))
+    assert Large.moves == ["cuda", "cpu", "offload"]
+    assert len(told) == 1 and "does not fit on the GPU as a whole" in told[0]
+
+
+def test_a_diffusers_without_the_pipeline_is_to_be_updated():
+    with pytest.raises(UserError, match="has no TomorrowsPipeline. Update it with"):
+        load_pipeline("TomorrowsPipeline", "anything", pytest.fail)
