@@ -73,3 +73,8 @@ def _print_plan(facts: dict[str, Any]) -> None:
     memory = f"{facts['min_vram_gb']:g} GB of GPU memory" if facts["min_vram_gb"] else "no GPU"
     use = "" if facts["commercial"] else ", no commercial use"
     note(f"{facts['calls']} calls of {facts['prior']}, which needs {memory}; licence: {facts['licence']}{use}")
+    if facts["seconds_per_call"]:
+        minutes = facts["calls"] * facts["seconds_per_call"] / 60
+        note(f"about {minutes:.1f} minutes: {facts['seconds_per_call']:g} s a call on {facts['seconds_on']}")
+    else:
+        note("how long it takes is not known")

@@ -75,8 +75,9 @@ Prior = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Who draws the views that no photo shows: none, classical (the photos warped by their depth; needs no weights), svd (Stable Video "
-        "Diffusion guided by the photos), seva (Stable Virtual Camera, non-commercial). The last two need a GPU and their weights.",
+        help="Who draws the views that no photo shows: none, auto (wan-vace where its weights and a GPU are here, else none), classical (the photos "
+        "warped by their depth; needs no weights), wan-vace, svd, sana-wm (video models guided by the photos), inpaint (an inpainting model, view "
+        "by view), seva (Stable Virtual Camera, non-commercial). `sparse3d doctor` tells which run here.",
         show_default=False,
     ),
 ]

@@ -90,7 +90,7 @@ class InitConfig:
 class DensifyConfig:
     """Views that a prior draws where no photo was taken."""
 
-    prior: str = "none"  # none, or a name of `sparse3d densify --help`
+    prior: str = "auto"  # none, a name of `sparse3d densify --help`, or auto: the best that has a GPU and its weights here, else none
     weights: str = ""  # of the prior: hub id or local folder; empty: the published ones
     views: int = 48  # how many are drawn
     path: str = "auto"  # auto, spline, ellipse, spiral, lemniscate, dolly, or a nerfstudio camera path (.json)

@@ -13,6 +13,7 @@ from sparse3d import __version__
 from sparse3d.errors import UserError
 from sparse3d.models import store
 from sparse3d.models.registry import GROUPS
+from sparse3d.priors.names import NAMES, why_not
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def checks() -> list[Check]:
         ("cluster engine", "ray", "ray"),
     ):
         results.append(_try(name, lambda module=module, extra=extra: _extra(module, extra), required=False))  # type: ignore[misc]
-    return results
+    return results + [_prior(name) for name in NAMES]
 
 
 def _try(name: str, check: Callable[[], str], required: bool = True) -> Check:
@@ -56,6 +57,12 @@ def _try(name: str, check: Callable[[], str], required: bool = True) -> Check:
         return Check(name, True, check(), required)
     except (UserError, ImportError) as error:
         return Check(name, False, str(error), required)
+
+
+def _prior(name: str) -> Check:
+    """Whether `--prior NAME` can be run as it is."""
+    lacking = why_not(name)
+    return Check(f"prior {name}", not lacking, f"needs {lacking}" if lacking else f"--prior {name}", required=False)
 
 
 def _version(package: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from sparse3d.pipeline.init_stage import INIT, first_gaussians
 from sparse3d.pipeline.log import Log
 from sparse3d.pipeline.pose_stage import POSE
 from sparse3d.priors.base import PriorCaps, ViewPrior
-from sparse3d.priors.names import NAMES, load_prior
+from sparse3d.priors.names import NAMES, load_prior, resolved
 from sparse3d.progress import Reporter, StageReporter, silent
 from sparse3d.types import Points, PosedViews, View
 
@@ -97,6 +97,7 @@ def densify_scene(
         if not scene.facts(INIT[0]) or not scene.stage_path(INIT[0]).is_dir():
             raise UserError(f"{path} has no first Gaussians and depth yet. Make them with: sparse3d init {path}")
         config = with_assignments(update(Config(), manifest["settings"], MANIFEST), assignments)
+        config = replace(config, densify=resolved(config.densify, otherwise="classical"))
         if config.densify.prior == "none":
             raise UserError(f"say who draws the views with --prior: {', '.join(NAMES)}")
         posed = load_views(scene.stage_path(POSE[0]))
@@ -122,6 +123,8 @@ def planned_facts(planned: Plan, caps: PriorCaps) -> dict[str, Any]:
         "licence": caps.licence,
         "commercial": caps.commercial,
         "min_vram_gb": caps.min_vram_gb,
+        "seconds_per_call": caps.seconds or None,
+        "seconds_on": caps.seconds_on or None,
         "c2w": planned.c2w.tolist(),
     }
 

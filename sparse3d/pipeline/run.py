@@ -6,7 +6,7 @@ Every stage reads what the one before it wrote to disk, so that a resumed run an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparse3d import __version__
@@ -21,6 +21,7 @@ from sparse3d.pipeline.inputs import checked
 from sparse3d.pipeline.log import Log
 from sparse3d.pipeline.optimize_stage import optimize_key, optimize_stage
 from sparse3d.pipeline.pose_stage import POSE, pose_stage
+from sparse3d.priors.names import resolved
 from sparse3d.progress import Reporter, silent
 from sparse3d.render import rasterizer
 from sparse3d.types import Gaussians
@@ -76,6 +77,7 @@ def recon(
     log = Log(report)
     with scene.locked():
         scene.update({"sparse3d": __version__, "settings": as_dict(config)})
+        config = replace(config, densify=resolved(config.densify))
         posed = pose_stage(scene, paths, config, poses, strict, log)
         names = held_out(posed.names, holdout)
         training = posed.only([name for name in posed.names if name not in set(names)])

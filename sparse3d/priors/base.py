@@ -133,6 +133,8 @@ class PriorCaps:
     min_vram_gb: float = 0.0  # with offloading; 0: runs on a CPU
     verified: bool = False  # someone ran it with the published weights
     pixels: int = 0  # height * width that it was trained at; 0: any
+    seconds: float = 0.0  # of one call, where published or measured; 0: not known
+    seconds_on: str = ""  # on what machine, and who says so
 
 
 @runtime_checkable

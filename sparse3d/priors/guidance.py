@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparse3d.priors.base import ViewQuery
 from sparse3d.push_pull import push_pull
 
 KEPT = 0.9  # trust from which a pixel of a render is held on to by priors that know only yes and no
@@ -92,18 +93,21 @@ def _nearest(x0: Tensor, latents: Tensor, mask: Tensor, share: float) -> Tensor:
     return kept
 
 
-def on_step_end(guidance: Guidance, noise: Tensor) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
+def on_step_end(
+    guidance: Guidance, noise: Tensor, *, scaled: bool = True
+) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
     """Guidance as `callback_on_step_end` of a diffusers pipeline with an Euler scheduler.
 
     Args:
         guidance: In the order of the pipeline's latents.
         noise: What is given to the pipeline as `latents`, before the scheduler scales it.
+        scaled: Whether the scheduler does.
     """
     before: list[Tensor] = []
 
     def callback(pipeline: Any, index: int, _: Any, values: dict[str, Any]) -> dict[str, Any]:
         scheduler = pipeline.scheduler
-        x = before.pop() if before else noise.to(values["latents"]) * scheduler.init_noise_sigma
+        x = before.pop() if before else noise.to(values["latents"]) * (scheduler.init_noise_sigma if scaled else 1.0)
         sigma, sigma_next = (float(value) for value in scheduler.sigmas[index : index + 2])
         latents = guidance.corrected(x, values["latents"], sigma, sigma_next)
         before.append(latents)
@@ -153,3 +157,18 @@ def filled(rgb: Tensor, trust: Tensor) -> Tensor:
 def grown(holes: Tensor, pixels: int) -> Tensor:
     """Holes (F, 1, H, W) of 0 and 1, grown by so many pixels to all sides."""
     return F.max_pool2d(holes, 2 * pixels + 1, 1, pixels)
+
+
+def first_picture(query: ViewQuery) -> Tensor:
+    """The picture that a video begins with, in 8 bits: the first target where it is known, else the nearest photo. (3, H, W)"""
+    if query.render_rgb is not None and bool(query.known[0]):
+        photo = query.render_rgb[0]
+    else:
+        photo = query.cond_rgb[nearest_photo(query)]
+    return (photo.clamp(0, 1) * 255 + 0.5).floor() / 255
+
+
+def nearest_photo(query: ViewQuery) -> int:
+    """Which photo was taken nearest to the first target."""
+    apart = (query.cond_cams.c2w[:, :3, 3] - query.target_cams.c2w[0, :3, 3]).norm(dim=1)
+    return int(apart.argmin())

@@ -24,6 +24,9 @@ from sparse3d.priors.seva_encoders import SHRINK, LatentCodec, PictureEmbedder, 
 from sparse3d.priors.seva_scene import Frames, SevaParts, SevaScene
 from sparse3d.priors.seva_schedule import STEP_UP, sampling_sigmas
 
+MODELS = ("seva", "clip-vit-h-14")
+MEMORY_GB = 16.0  # 1.3 billion weights and CLIP's 0.6 in bfloat16, 21 views at once; not measured
+
 FRAMES = 21  # views in one call, in training
 _LICENCE = "Stability AI Non-Commercial"
 _FILES = ("modelv1.1.safetensors", "model.safetensors")  # the newer first
@@ -136,6 +139,7 @@ class Seva:
             uses=frozenset({"cameras", "render"}),  # renders only with strength < 1, and those that are known
             score=True,
             verified=False,
+            min_vram_gb=MEMORY_GB,
             pixels=576 * 576,
         )
 

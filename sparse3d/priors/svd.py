@@ -9,12 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sparse3d.models.registry import lookup
 from sparse3d.priors.base import OnStep, PriorCaps, Provenance, Stopped, ViewQuery, ViewSamples
-from sparse3d.priors.guidance import Guidance, Schedule, filled, on_step_end, to_cells
-from sparse3d.priors.pipelines import load_pipeline
+from sparse3d.priors.guidance import Guidance, Schedule, filled, first_picture, on_step_end, to_cells
+from sparse3d.priors.pipelines import as_pil, load_pipeline, repo_of, stopping, weights_of
 
-WEIGHTS = "stabilityai/stable-video-diffusion-img2vid-xt"
-LICENCE = "Stability AI Community"
+MODELS = ("svd",)
+MEMORY_GB = 8.0
 
 _FPS, _MOTION, _NOISE = 7, 127, 0.02  # as the pipeline's defaults
 _REPEATED = (1.0, 20.0)  # noise levels at which repeating helps: above, noising erases what was found
@@ -32,7 +33,7 @@ class Svd:
     def __init__(
         self,
         pipeline: Any,
-        weights: str = WEIGHTS,
+        weights: str = "",
         *,
         sampler: Literal["own", "callback"] = "own",
         schedule: Schedule | None = None,
@@ -43,7 +44,7 @@ class Svd:
 
         Args:
             pipeline: On its device.
-            weights: Hub id or folder, for the record.
+            weights: Hub id or folder, for the record; the published ones when empty.
             sampler: "own" loop, or the pipeline's with guidance in its callback, which cannot repeat steps and starts from noise.
             schedule: Until when renders count; that for renders with artefacts when None.
             repeats: How often steps at middle noise are done, at least once.
@@ -57,15 +58,17 @@ class Svd:
         size = int(pipeline.unet.config.sample_size) * pipeline.vae_scale_factor
         self.caps = PriorCaps(
             name="svd",
-            licence=LICENCE,
+            licence=lookup(MODELS[0]).licence,
             commercial=True,  # below a million dollars of revenue, after registering
-            weights=weights,
+            weights=weights or repo_of(MODELS[0]),
             multiple=64,
             frames=(frames, frames, 1),
             max_cond=1,
             uses=frozenset({"render"}),
-            min_vram_gb=8.0,
+            min_vram_gb=MEMORY_GB,
             pixels=size * size * 16 // 9,
+            seconds=180,
+            seconds_on="an A100 with 80 GB, by its model card",
         )
 
     @classmethod
@@ -75,8 +78,7 @@ class Svd:
         Raises:
             UserError: they are missing or another model's.
         """
-        weights = weights or WEIGHTS
-        return cls(load_pipeline("StableVideoDiffusionPipeline", weights, warn), weights)
+        return cls(load_pipeline("StableVideoDiffusionPipeline", weights_of(MODELS[0], weights), warn), weights)
 
     @torch.no_grad()
     def generate(
@@ -86,7 +88,7 @@ class Svd:
         began, steps = time.monotonic(), steps or self.steps
         guidance = None if query.render_rgb is None else self.guidance(query)
         generator = torch.Generator().manual_seed(query.seed)
-        photo = _begin(query)
+        photo = first_picture(query)
         if self.sampler == "callback":
             latents, calls = self._by_pipeline(query, photo, guidance, generator, steps, on_step), steps
         else:
@@ -95,7 +97,7 @@ class Svd:
         conf = torch.full_like(rgb[:, :1], _INVENTED)
         if query.render_conf is not None:
             conf = torch.maximum(conf, query.render_conf)
-        meta = Provenance("svd", self.caps.weights, LICENCE, query.seed, calls, time.monotonic() - began)
+        meta = Provenance("svd", self.caps.weights, self.caps.licence, query.seed, calls, time.monotonic() - began)
         return ViewSamples(rgb, conf, meta)
 
     def guidance(self, query: ViewQuery) -> Guidance:
@@ -185,13 +187,8 @@ class Svd:
         generator.set_state(state)
         guided = None if guidance is None else on_step_end(guidance, noise)
 
-        def callback(pipeline: Any, index: int, at: Any, values: dict[str, Any]) -> dict[str, Any]:
-            if on_step is not None and not on_step(index + 1, steps):
-                raise Stopped
-            return values if guided is None else guided(pipeline, index, at, values)
-
         result = self.pipeline(
-            _as_pil(photo),
+            as_pil(photo),
             height=height,
             width=width,
             num_frames=frames,
@@ -199,7 +196,7 @@ class Svd:
             generator=generator,
             latents=noise.to(self.pipeline.unet.dtype),
             output_type="latent",
-            callback_on_step_end=callback,
+            callback_on_step_end=stopping(on_step, steps, guided),
         )
         latents: Tensor = result.frames
         return latents
@@ -208,7 +205,7 @@ class Svd:
         """Image latents (2, F, 4, h, w), CLIP's context (2, 1, d) and time ids (2, 3): without the photo, then with it."""
         pipe = self.pipeline
         device, dtype = pipe._execution_device, pipe.unet.dtype
-        context = pipe._encode_image(_as_pil(photo), device, 1, True)
+        context = pipe._encode_image(as_pil(photo), device, 1, True)
         image = 2 * photo[None] - 1
         image = image + _NOISE * torch.randn(image.shape, generator=generator)
         latents = self.encoded((image + 1) / 2) / pipe.vae.config.scaling_factor  # the condition is not scaled
@@ -219,19 +216,3 @@ class Svd:
     def _shape(self, query: ViewQuery) -> tuple[int, ...]:
         factor, channels = self.pipeline.vae_scale_factor, self.pipeline.unet.config.in_channels // 2
         return (1, len(query), channels, query.target_cams.height // factor, query.target_cams.width // factor)
-
-
-def _begin(query: ViewQuery) -> Tensor:
-    """The picture that the video begins with, in 8 bits: the first target where it is known, else the nearest photo. (3, H, W)"""
-    if query.render_rgb is not None and bool(query.known[0]):
-        photo = query.render_rgb[0]
-    else:
-        apart = (query.cond_cams.c2w[:, :3, 3] - query.target_cams.c2w[0, :3, 3]).norm(dim=1)
-        photo = query.cond_rgb[int(apart.argmin())]
-    return (photo.clamp(0, 1) * 255 + 0.5).floor() / 255
-
-
-def _as_pil(photo: Tensor) -> Any:
-    from PIL import Image
-
-    return Image.fromarray((photo.clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy())

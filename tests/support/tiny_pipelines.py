@@ -66,3 +66,161 @@ def tiny_svd() -> Any:
     pipeline = StableVideoDiffusionPipeline(vae.eval(), clip.eval(), unet.eval(), scheduler, CLIPImageProcessorPil())
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def tiny_wan_vace() -> Any:
+    """A WanVACEPipeline of 80 thousand weights that reads words of `_WORDS`."""
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanVACEPipeline, WanVACETransformer3DModel
+
+    torch.manual_seed(0)
+    vae = AutoencoderKLWan(
+        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
+    transformer = WanVACETransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=32,
+        freq_dim=256,
+        ffn_dim=32,
+        num_layers=3,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
+        rope_max_seq_len=32,
+        vace_layers=[0, 2],
+        vace_in_channels=96,
+    )
+    text = UMT5EncoderModel(UMT5Config(vocab_size=len(_WORDS), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4))
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    pipeline = WanVACEPipeline(
+        tokenizer=_tokenizer(),
+        text_encoder=text.eval(),
+        vae=vae.eval(),
+        scheduler=scheduler,
+        transformer=transformer.eval(),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+_WORDS = ("<pad>", "</s>", "<unk>", "<s>", "a", "scene", "static", "photo")
+
+
+def _tokenizer() -> Any:
+    """Words to numbers, as a tokenizer of transformers."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({word: index for index, word in enumerate(_WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "bos_token": "<s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=77, **special)
+
+
+def tiny_inpaint() -> Any:
+    """A StableDiffusionInpaintPipeline of 60 thousand weights."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=9,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+    )
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(_WORDS),
+            hidden_size=32,
+            intermediate_size=37,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            bos_token_id=3,
+            eos_token_id=1,
+            pad_token_id=0,
+        )
+    )
+    pipeline = StableDiffusionInpaintPipeline(
+        vae=vae.eval(),
+        text_encoder=text.eval(),
+        tokenizer=_tokenizer(),
+        unet=unet.eval(),
+        scheduler=DDIMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def tiny_sana_wm() -> Any:
+    """A SanaWMPipeline with a small network of each kind; its VAE puts 8 frames and 32 x 32 pixels into one cell, as the published one."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    from diffusers import (
+        AutoencoderKLLTX2Video,
+        FlowMatchEulerDiscreteScheduler,
+        SanaWMPipeline,
+        SanaWMTransformer3DModel,
+    )
+
+    torch.manual_seed(0)
+    vae = AutoencoderKLLTX2Video(
+        latent_channels=8,
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1),
+    )
+    transformer = SanaWMTransformer3DModel(
+        in_channels=8,
+        num_layers=2,
+        hidden_size=48,
+        num_attention_heads=2,
+        softmax_every_n=2,
+        linear_head_dim=24,
+        chunk_plucker_post_attn_blocks=2,
+        caption_channels=32,
+    )
+    text = Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=len(_WORDS),
+            hidden_size=32,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=16,
+        )
+    )
+    pipeline = SanaWMPipeline(
+        tokenizer=_tokenizer(),
+        text_encoder=text.eval(),
+        vae=vae.eval(),
+        transformer=transformer.float().eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

@@ -13,7 +13,8 @@ from sparse3d.errors import UserError
 from sparse3d.priors.base import Stopped, ViewQuery
 from sparse3d.priors.guidance import Schedule
 from sparse3d.priors.pipelines import load_pipeline
-from sparse3d.priors.svd import Svd, _begin
+from sparse3d.priors.guidance import first_picture
+from sparse3d.priors.svd import Svd
 from sparse3d.types import Cameras
 
 pytest.importorskip("diffusers")
@@ -50,7 +51,7 @@ def own(pipeline, query: ViewQuery, schedule: Schedule, repeats: int = 1) -> tor
     guidance = None if query.render_rgb is None else prior.guidance(query)
     generator = torch.Generator().manual_seed(query.seed)
     with torch.no_grad():
-        return prior.sampled(query, _begin(query), guidance, generator, STEPS)[0]
+        return prior.sampled(query, first_picture(query), guidance, generator, STEPS)[0]
 
 
 def by_callback(pipeline, query: ViewQuery, schedule: Schedule) -> torch.Tensor:
@@ -58,7 +59,7 @@ def by_callback(pipeline, query: ViewQuery, schedule: Schedule) -> torch.Tensor:
     guidance = None if query.render_rgb is None else prior.guidance(query)
     generator = torch.Generator().manual_seed(query.seed)
     with torch.no_grad():
-        return prior._by_pipeline(query, _begin(query), guidance, generator, STEPS, None)
+        return prior._by_pipeline(query, first_picture(query), guidance, generator, STEPS, None)
 
 
 ALWAYS, NEVER = Schedule(1e-9, 1e-9), Schedule(1e9, 1e9)
