@@ -68,6 +68,16 @@ class ViewQuery:
         rgb, conf, depth = (_taken(values, index) for values in (self.render_rgb, self.render_conf, self.render_depth))
         return replace(self, target_cams=chosen, render_rgb=rgb, render_conf=conf, render_depth=depth)
 
+    def nearest_photos(self, most: int) -> ViewQuery:
+        """The question with at most so many photos: those nearest to some target, in their order."""
+        if len(self.cond_cams) <= most:
+            return self
+        apart = torch.cdist(self.cond_cams.c2w[:, :3, 3], self.target_cams.c2w[:, :3, 3]).amin(1)
+        chosen = apart.argsort()[:most].sort().values
+        cameras = self.cond_cams
+        kept = Cameras(cameras.c2w[chosen], cameras.K[chosen], cameras.height, cameras.width)
+        return replace(self, cond_rgb=self.cond_rgb[chosen], cond_cams=kept, cond_depth=_taken(self.cond_depth, chosen))
+
 
 def _taken(values: Tensor | None, index: Tensor) -> Tensor | None:
     return None if values is None else values[index]

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse3d.priors.base import OnStep, PriorCaps, Provenance, ViewPrior, ViewQuery, ViewSamples
-from sparse3d.types import Cameras
 
 _SEED_STEP = 1_000_003  # between the seeds of two calls
 
@@ -100,7 +99,7 @@ def draw(
     rgb, conf = torch.zeros(len(query), 3, *size), torch.zeros(len(query), 1, *size)
     resized, calls = _resized(query, *size), 0
     for number, part in enumerate(parts):
-        asked = _with_nearest_photos(resized.targets(torch.tensor(part.index)), caps.max_cond)
+        asked = resized.targets(torch.tensor(part.index)).nearest_photos(caps.max_cond)
         asked = replace(asked, seed=query.seed + _SEED_STEP * number)
         if part.again:
             asked = _handed_on(asked, part, rgb)
@@ -131,18 +130,6 @@ def _handed_on(asked: ViewQuery, part: Chunk, drawn: Tensor) -> ViewQuery:
     for place in range(part.again):
         rgb[place], conf[place] = drawn[part.index[place]], 1.0
     return replace(asked, render_rgb=rgb, render_conf=conf)
-
-
-def _with_nearest_photos(query: ViewQuery, most: int) -> ViewQuery:
-    """The question with at most so many photos: those nearest to some target, in their order."""
-    if len(query.cond_cams) <= most:
-        return query
-    apart = torch.cdist(query.cond_cams.c2w[:, :3, 3], query.target_cams.c2w[:, :3, 3]).amin(1)
-    chosen = apart.argsort()[:most].sort().values
-    cameras = query.cond_cams
-    kept = Cameras(cameras.c2w[chosen], cameras.K[chosen], cameras.height, cameras.width)
-    depth = None if query.cond_depth is None else query.cond_depth[chosen]
-    return replace(query, cond_rgb=query.cond_rgb[chosen], cond_cams=kept, cond_depth=depth)
 
 
 def _resized(query: ViewQuery, height: int, width: int) -> ViewQuery:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparse3d.models.registry import lookup
 from sparse3d.priors.base import OnStep, PriorCaps, Provenance, ViewQuery, ViewSamples
-from sparse3d.priors.guidance import KEPT, grown
+from sparse3d.priors.guidance import KEPT, grown, to_groups
 from sparse3d.priors.pipelines import as_pil, load_pipeline, repo_of, stopping, weights_of
 
 MODELS = ("wan-vace",)
@@ -49,7 +49,7 @@ class WanVace:
         """
         self.pipeline, self.steps, self.scale = pipeline, steps, guidance
         self.cell = int(pipeline.vae_scale_factor_spatial)
-        group = int(pipeline.vae_scale_factor_temporal)
+        self.group = group = int(pipeline.vae_scale_factor_temporal)
         self.caps = PriorCaps(
             name="wan-vace",
             licence=lookup(MODELS[0]).licence,
@@ -82,10 +82,13 @@ class WanVace:
         """As `ViewPrior.generate`. The confidence is that of the renders where they are kept, and 0.5 elsewhere."""
         began, steps = time.monotonic(), steps or self.steps
         video, holes = self.masked(query)
+        photos = query.nearest_photos(
+            1 + (len(query) - 1) // self.group
+        ).cond_rgb  # the pipeline takes no more than latent frames
         result = self.pipeline(
             video=[as_pil(frame) for frame in video],
             mask=[as_pil(hole.expand(3, -1, -1)) for hole in holes],
-            reference_images=[as_pil(photo) for photo in query.cond_rgb],
+            reference_images=[as_pil(photo) for photo in photos],
             height=query.target_cams.height,
             width=query.target_cams.width,
             num_frames=len(query),
@@ -105,9 +108,13 @@ class WanVace:
         return ViewSamples(rgb, conf, meta)
 
     def masked(self, query: ViewQuery) -> tuple[Tensor, Tensor]:
-        """The video with grey holes (F, 3, H, W), and where they are (F, 1, H, W): a latent cell wider than what is not trusted."""
+        """The video with grey holes (F, 3, H, W), and where they are (F, 1, H, W): a latent cell wider than what is not trusted.
+
+        Frames that the VAE puts into one share their holes: the pipeline looks at the mask of one of them, and must not keep what is grey in another.
+        """
         if query.render_rgb is None or query.render_conf is None:
             size = (len(query), 1, query.target_cams.height, query.target_cams.width)
             return torch.full((size[0], 3, *size[2:]), _GREY), torch.ones(size)
         holes = grown((query.render_conf < KEPT).float(), self.cell)
+        holes = torch.cat([holes[:1], -to_groups(-holes, self.group)[1:].repeat_interleave(self.group, 0)])
         return torch.where(holes > 0, _GREY, query.render_rgb), holes

@@ -12,6 +12,7 @@ import pytest
 from harness.oracle import Oracle
 from PIL import Image
 from support.commands import SMALL
+from support.tiny_pipelines import tiny_inpaint, tiny_svd, tiny_wan_vace
 
 from sparse3d.io.nerfstudio import read_transforms
 from sparse3d.io.ply import read_gaussians
@@ -91,7 +92,8 @@ def test_a_dry_run_tells_and_draws_nothing(copied, run):
     ("options", "said"),
     [
         (("--prior", "clasical"), "unknown prior 'clasical'"),
-        ((), "say who draws the views with --prior: classical"),
+        (("--prior", "none"), "say who draws the views with --prior: classical"),
+        (("--prior", "wan-vace"), "sparse3d models fetch wan-vace"),
         (("--prior", "classical", "--path", "circle"), "unknown path 'circle'"),
         (("--prior", "classical", "--path", "missing.json"), "missing.json"),
         (("--prior", "classical", "--set", "densify.share=1"), "densify.share"),
@@ -106,6 +108,23 @@ def test_wrong_requests_are_told_and_leave_the_scene_as_it_is(copied, run, optio
     assert done.exit_code == 2, done.output
     assert said in " ".join(done.stderr.split())
     assert (copied / "scene.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["svd", "wan-vace", "inpaint"])
+def test_published_pipelines_draw_from_a_folder_of_weights(copied, run, tmp_path, name):
+    """The real classes with random weights: their pictures are nonsense, so that what they invent is left out or trusted little."""
+    pytest.importorskip("diffusers")
+    {"svd": tiny_svd, "wan-vace": tiny_wan_vace, "inpaint": tiny_inpaint}[name]().save_pretrained(tmp_path / "weights")
+    options = ("--prior", name, "--weights", tmp_path / "weights", "--views", 3, "--set", "densify.steps=2")
+    told = run("densify", copied, *options, "--dry-run", "--json")
+    assert told.exit_code == 0, told.output
+    plan = json.loads(told.stdout)
+    assert plan["calls"] >= 1 and plan["min_vram_gb"] >= 4 and plan["licence"]
+    done = run("densify", copied, *options, "--json")
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert facts["provenance"]["prior"] == name and facts["provenance"]["weights"] == str(tmp_path / "weights")
+    assert facts["provenance"]["calls"] >= 2 and not facts["provenance"]["verified"]
 
 
 def test_a_path_through_a_wall_is_refused_by_name(copied, run, tmp_path):

@@ -70,9 +70,8 @@ def tiny_svd() -> Any:
 
 def tiny_wan_vace() -> Any:
     """A WanVACEPipeline of 80 thousand weights that reads words of `_WORDS`."""
-    from transformers import UMT5Config, UMT5EncoderModel
-
     from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanVACEPipeline, WanVACETransformer3DModel
+    from transformers import UMT5Config, UMT5EncoderModel
 
     torch.manual_seed(0)
     vae = AutoencoderKLWan(
@@ -90,7 +89,7 @@ def tiny_wan_vace() -> Any:
         num_layers=3,
         cross_attn_norm=True,
         qk_norm="rms_norm_across_heads",
-        rope_max_seq_len=32,
+        rope_max_seq_len=128,
         vace_layers=[0, 2],
         vace_in_channels=96,
     )
@@ -125,9 +124,8 @@ def _tokenizer() -> Any:
 
 def tiny_inpaint() -> Any:
     """A StableDiffusionInpaintPipeline of 60 thousand weights."""
-    from transformers import CLIPTextConfig, CLIPTextModel
-
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
@@ -177,22 +175,23 @@ def tiny_inpaint() -> Any:
 
 def tiny_sana_wm() -> Any:
     """A SanaWMPipeline with a small network of each kind; its VAE puts 8 frames and 32 x 32 pixels into one cell, as the published one."""
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
     from diffusers import (
         AutoencoderKLLTX2Video,
         FlowMatchEulerDiscreteScheduler,
         SanaWMPipeline,
         SanaWMTransformer3DModel,
     )
+    from transformers import Gemma2Config, Gemma2ForCausalLM
 
     torch.manual_seed(0)
     vae = AutoencoderKLLTX2Video(
         latent_channels=8,
         block_out_channels=(8, 8, 8, 8),
-        decoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 16, 32),
         layers_per_block=(1, 1, 1, 1, 1),
         decoder_layers_per_block=(1, 1, 1, 1),
+        spatial_compression_ratio=32,
+        temporal_compression_ratio=8,
     )
     transformer = SanaWMTransformer3DModel(
         in_channels=8,

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.queries import question
 from support.tiny_pipelines import tiny_inpaint, tiny_svd
-from test_wan_vace import question
 
 from sparse3d.errors import UserError
 from sparse3d.priors.base import Stopped

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.queries import question
 from support.tiny_pipelines import tiny_sana_wm
-from test_wan_vace import question
 
 from sparse3d.errors import UserError
 from sparse3d.priors.base import Stopped
 from sparse3d.priors.guidance import Schedule
+from sparse3d.priors.pipelines import as_pil
 from sparse3d.priors.sana_wm import SanaWm
 
 diffusers = pytest.importorskip("diffusers")
@@ -56,39 +57,35 @@ def test_paths_that_begin_elsewhere_are_led_from_the_nearest_photo(pipeline):
     assert prior.path(query)[2] == 0 and torch.equal(prior.path(query)[0], query.target_cams.c2w)
 
 
-def test_never_guided_is_the_stock_pipeline_and_always_guided_gives_the_encoded_renders(pipeline):
+def latents_of(pipeline, query, schedule, monkeypatch):
+    """What is decoded in the end, (1, f, c, h, w)."""
+    kept, decode = [], type(pipeline)._decode_latents
+
+    def spy(self, values):
+        kept.append(values.transpose(1, 2))
+        return decode(self, values)
+
+    monkeypatch.setattr(type(pipeline), "_decode_latents", spy)
+    SanaWm(pipeline, schedule=schedule, steps=4).generate(query)
+    monkeypatch.undo()
+    return kept[0]
+
+
+def test_always_guided_gives_the_encoded_renders(pipeline, monkeypatch):
     query = asked()
     query = replace(query, render_conf=torch.ones_like(query.render_conf))
-    latents = {}
+    latents = latents_of(pipeline, query, ALWAYS, monkeypatch)
+    wanted = SanaWm(pipeline).encoded(query.render_rgb)
+    assert (latents - wanted).abs().max() < 1e-3 * wanted.abs().max()
 
-    def kept(name, schedule):
-        prior = SanaWm(pipeline, schedule=schedule, steps=4)
-        decode = type(pipeline)._decode_latents
 
-        def spy(self, values):
-            latents[name] = values.transpose(1, 2)
-            return decode(self, values)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(pipeline), "_decode_latents", spy)
-            prior.generate(
-                query
-                if name == "always"
-                else replace(query, render_rgb=None, render_conf=None)
-                if schedule is None
-                else free
-            )
-        return prior
-
-    free = replace(
-        query, render_conf=torch.where(torch.arange(9)[:, None, None, None] == 0, 1.0, 0.0).expand(9, 1, 64, 64)
-    )
-    prior = kept("always", ALWAYS)
-    wanted = prior.encoded(query.render_rgb)
-    assert (latents["always"] - wanted).abs().max() < 1e-3 * wanted.abs().max()
-    kept("never", NEVER)
+def test_never_guided_is_the_stock_pipeline(pipeline, monkeypatch):
+    query = asked()
+    query = replace(query, render_rgb=(query.render_rgb * 255).round() / 255)  # as the pipeline gets the first
+    first = (torch.arange(9) == 0).float()[:, None, None, None]
+    latents = latents_of(pipeline, replace(query, render_conf=first.expand(9, 1, 64, 64)), NEVER, monkeypatch)
     stock = pipeline(
-        __import__("sparse3d.priors.pipelines", fromlist=["as_pil"]).as_pil(query.render_rgb[0]),
+        as_pil(query.render_rgb[0]),
         "a static scene, the camera moves slowly, no people",
         c2w=query.target_cams.c2w.numpy(),
         intrinsics=query.target_cams.K.numpy(),
@@ -99,7 +96,7 @@ def test_never_guided_is_the_stock_pipeline_and_always_guided_gives_the_encoded_
         generator=torch.Generator().manual_seed(query.seed),
         output_type="latent",
     ).frames.transpose(1, 2)
-    assert (latents["never"] - stock).abs().max() < 1e-4 * stock.abs().max()
+    assert (latents - stock).abs().max() < 1e-4 * stock.abs().max()
 
 
 def test_it_stops_when_told_and_is_loaded_from_a_folder(pipeline, tmp_path):

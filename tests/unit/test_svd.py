@@ -11,9 +11,8 @@ from support.tiny_pipelines import tiny_svd
 
 from sparse3d.errors import UserError
 from sparse3d.priors.base import Stopped, ViewQuery
-from sparse3d.priors.guidance import Schedule
+from sparse3d.priors.guidance import Schedule, first_picture
 from sparse3d.priors.pipelines import load_pipeline
-from sparse3d.priors.guidance import first_picture
 from sparse3d.priors.svd import Svd
 from sparse3d.types import Cameras
 
@@ -146,10 +145,10 @@ def test_weights_come_from_a_folder_and_another_models_are_refused(pipeline, tmp
         Svd.load(str(tmp_path), pytest.fail)
 
 
-def test_without_network_and_weights_both_ways_to_get_them_are_named(monkeypatch):
+def test_without_network_both_ways_to_get_a_hub_ids_weights_are_named(monkeypatch):
     monkeypatch.setenv("SPARSE3D_OFFLINE", "1")
-    with pytest.raises(UserError, match="huggingface-cli download stabilityai.*--weights.*--prior classical works"):
-        Svd.load("", pytest.fail)
+    with pytest.raises(UserError, match="hf download someone/video.*--weights.*--prior classical works"):
+        Svd.load("someone/video", pytest.fail)
 
 
 def test_a_pipeline_too_large_for_the_gpu_waits_in_main_memory(tmp_path, monkeypatch):

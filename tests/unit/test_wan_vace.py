@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.queries import question
 from support.tiny_pipelines import tiny_wan_vace
 
 from sparse3d.errors import UserError
-from sparse3d.priors.base import Stopped, ViewQuery
+from sparse3d.priors.base import Stopped
 from sparse3d.priors.manager import draw
 from sparse3d.priors.wan_vace import WanVace
 from sparse3d.types import Cameras
@@ -21,25 +22,6 @@ pytest.importorskip("diffusers")
 @pytest.fixture(scope="module")
 def pipeline():
     return tiny_wan_vace()
-
-
-def question(frames: int = 5, size: int = 32) -> ViewQuery:
-    """The first frame is a photo, of the others a square in the middle is not trusted."""
-    generator = torch.Generator().manual_seed(1)
-    c2w = torch.eye(4).repeat(frames, 1, 1)
-    c2w[:, 0, 3] = torch.arange(frames)
-    K = torch.tensor([[30.0, 0, size / 2], [0, 30, size / 2], [0, 0, 1]]).expand(frames, 3, 3)
-    conf = torch.full((frames, 1, size, size), 0.95)
-    conf[0] = 1
-    conf[1:, :, 14:18, 14:18] = 0.3
-    return ViewQuery(
-        cond_rgb=torch.rand(2, 3, size, size, generator=generator),
-        cond_cams=Cameras(c2w[:2], K[:2], size, size),
-        target_cams=Cameras(c2w, K, size, size),
-        render_rgb=torch.rand(frames, 3, size, size, generator=generator),
-        render_conf=conf,
-        seed=3,
-    )
 
 
 def test_holes_are_grey_and_masked_a_cell_wider_and_known_frames_are_kept(pipeline):
@@ -53,6 +35,27 @@ def test_holes_are_grey_and_masked_a_cell_wider_and_known_frames_are_kept(pipeli
     assert torch.equal(video[2][:, wanted == 0], query.render_rgb[2][:, wanted == 0])
     nothing, all_over = prior.masked(replace(query, render_rgb=None, render_conf=None))
     assert (nothing == 0.5).all() and (all_over == 1).all()
+
+
+def test_frames_that_are_put_into_one_share_their_holes(pipeline):
+    """diffusers looks at the mask of one frame of four; what another has as grey must not be kept for it."""
+    query = question(9)
+    conf = torch.full_like(query.render_conf, 0.95)
+    conf[3, :, 0, 0] = 0  # of the first group, frames 1 to 4
+    video, holes = WanVace(pipeline).masked(replace(query, render_conf=conf))
+    assert holes[0].max() == 0 and holes[5:].max() == 0
+    assert all(torch.equal(holes[k], holes[3]) for k in range(1, 5)) and holes[3].sum() == 9 * 9
+    assert (video[1:5, :, :9, :9] == 0.5).all()
+
+
+def test_no_more_references_than_the_pipeline_takes(pipeline):
+    query = question(5)
+    many = replace(
+        query,
+        cond_rgb=query.cond_rgb[:1].expand(3, -1, -1, -1),
+        cond_cams=Cameras(query.target_cams.c2w[:3], query.target_cams.K[:3], 32, 32),
+    )
+    assert WanVace(pipeline).generate(many, steps=1).rgb.shape == (5, 3, 32, 32)
 
 
 def test_the_pipeline_is_given_video_mask_and_references(pipeline, monkeypatch):
