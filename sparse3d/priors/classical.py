@@ -35,6 +35,8 @@ class Classical:
         max_cond=12,
         uses=frozenset({"cameras", "render"}),
         verified=True,
+        seconds=0.5,
+        seconds_on="2 CPU cores for 504 px, acceptance included (measured)",
     )
 
     def generate(

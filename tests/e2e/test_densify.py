@@ -85,7 +85,12 @@ def test_a_dry_run_tells_and_draws_nothing(copied, run):
     told = run("densify", copied, "--prior", "classical", "--views", 7, "--path", "spline", "--dry-run")
     assert told.exit_code == 0 and not (copied / "stages" / STAGE).exists()
     text = " ".join(told.stderr.split())
-    assert "7 views of" in text and "7 calls of classical, which needs no GPU" in text and "licence:" in text
+    assert (
+        "7 views of" in text
+        and "7 calls of classical, which needs no GPU" in text
+        and "licence:" in text
+        and "about 0.1 minutes" in text
+    )
 
 
 @pytest.mark.parametrize(
