@@ -41,12 +41,13 @@ def fused(maps: Sequence[DepthMap], stride: int, tolerance: float) -> Start:
         seen = seen[~((seen.support == 0) & looked_through(seen.centres, others, tolerance))]
         seen = _averaged(seen, found, others, tolerance)
         origin = torch.where(seen.filled, int(Origin.FILLED), int(Origin.MATCHED)).to(torch.uint8)
-        parts.append(Start(_gaussians(seen), origin))
+        parts.append(Start(flat_gaussians(seen), origin))
         parts.append(Start.of(guesses(found, others, 2 * stride, tolerance), Origin.GUESSED))
     return Start.joined(parts)
 
 
-def _gaussians(seen: Surfels) -> Gaussians:
+def flat_gaussians(seen: Surfels) -> Gaussians:
+    """Flat ones as large as the blocks of the surfels, as opaque as these are certain."""
     along = _SIGMA * seen.spacing
     scales = torch.cat([along, _THICKNESS * along[:, :1]], dim=1)
     opacities = 0.1 + 0.7 * seen.confidence

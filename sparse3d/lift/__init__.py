@@ -1,0 +1,1 @@
+"""One photo to a scene: depth, layers, and views drawn outwards."""
