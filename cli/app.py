@@ -13,6 +13,7 @@ from sparse3d.cli.console import error
 from sparse3d.cli.densify import densify
 from sparse3d.cli.doctor import doctor
 from sparse3d.cli.evaluate import evaluate
+from sparse3d.cli.hallucinate import hallucinate
 from sparse3d.cli.init import init
 from sparse3d.cli.models import app as models
 from sparse3d.cli.pose import pose
@@ -64,6 +65,7 @@ app.command()(recon)
 app.command()(pose)
 app.command()(init)
 app.command()(densify)
+app.command()(hallucinate)
 app.command()(view)
 app.command()(render)
 app.command(name="eval")(evaluate)

@@ -102,6 +102,15 @@ class DensifyConfig:
 
 
 @dataclass(frozen=True)
+class LiftConfig:
+    """A scene of one photo."""
+
+    depth_model: str = "auto"  # auto, geometric, or a hub id or folder of a depth network of transformers
+    depth: str = ""  # a depth map of the photo instead: .npy, .exr or .png
+    travel: float | None = None  # how far cameras will move, in median depths; by the kind of depth when left out
+
+
+@dataclass(frozen=True)
 class OptimizeConfig:
     """Fitting the Gaussians to the views."""
 
@@ -211,6 +220,7 @@ _RANGES: dict[str, _Range] = {
     "densify.strength": _Range(0, 1, low_is_in=False),
     "densify.steps": _COUNT,
     "densify.share": _Range(0, 1, high_is_in=False),
+    "lift.travel": _Range(0, 2, low_is_in=False),
     "optimize.steps": _COUNT,
     "optimize.coarse": _SHARE,
     "optimize.ssim_weight": _SHARE,
@@ -250,6 +260,7 @@ class Config:
     pose: PoseConfig = field(default_factory=PoseConfig)
     init: InitConfig = field(default_factory=InitConfig)
     densify: DensifyConfig = field(default_factory=DensifyConfig)
+    lift: LiftConfig = field(default_factory=LiftConfig)
     optimize: OptimizeConfig = field(default_factory=OptimizeConfig)
     renderer: Literal["auto", "gsplat", "cpu", "reference"] = "auto"
     seed: int = 0

@@ -43,7 +43,7 @@ def initialize(
     if len(views.views) < 2:
         raise UserError(
             f"initialization needs at least 2 views, found {len(views.views)}. Add photos that overlap it by half or more; a scene from a "
-            "single photo is the job of `sparse3d hallucinate --single`, which this version does not have yet"
+            "single photo is the job of `sparse3d hallucinate --single`"
         )
     views = replace(views, views=with_numbers(views.views, progress.warning))
     if config.method == "sfm":

@@ -339,6 +339,14 @@ _MODELS = (
         ),
     ),
     Model(
+        name="depth-anything-v2-small",
+        purpose="depth of one photo: Depth Anything V2",
+        source=HubRepo("depth-anything/Depth-Anything-V2-Small-hf", patterns=("*.json", "model.safetensors")),
+        licence="Apache-2.0",
+        licence_url="https://huggingface.co/depth-anything/Depth-Anything-V2-Small-hf",
+        needs="pip install 'sparse3d[diffusion]'",
+    ),
+    Model(
         name="wan-vace",
         purpose="draws views: Wan2.1-VACE 1.3B",
         source=HubRepo("Wan-AI/Wan2.1-VACE-1.3B-diffusers", patterns=("model_index.json", "*/*")),

@@ -8,7 +8,7 @@ from typing import Any
 
 from sparse3d.config import Config
 from sparse3d.errors import UserError
-from sparse3d.io.intrinsics import parse_intrinsics
+from sparse3d.io.intrinsics import Intrinsics, parse_intrinsics
 from sparse3d.io.photos import find_photos, load_photos
 from sparse3d.io.scene import file_hash
 from sparse3d.io.video import VIDEO_SUFFIXES, extract_frames
@@ -24,7 +24,7 @@ def checked(inputs: Sequence[Path], config: Config, poses: Path | None) -> list[
     if len(paths) == 1 and not _is_video(inputs):
         raise UserError(
             f"recon needs at least 2 photos of one scene, found 1: {paths[0].name}. Add photos that overlap it by half or more; a "
-            f"scene from a single photo is the job of `sparse3d hallucinate --single {paths[0].name}`, which this version does not have yet"
+            f"scene from a single photo is the job of `sparse3d hallucinate --single {paths[0].name}`"
         )
     if config.photos.intrinsics:
         parse_intrinsics(config.photos.intrinsics)
@@ -58,8 +58,7 @@ def read_photos(paths: Sequence[Path], folder: Path, config: Config, strict: boo
     if _is_video(paths):
         paths = extract_frames(paths[0], config.photos.frames, folder)
     size = max(config.pose.max_size, config.photos.max_size)
-    given = parse_intrinsics(config.photos.intrinsics) if config.photos.intrinsics else None
-    photos = load_photos(paths, size, strict=strict, intrinsics=given, warn=progress.warning)
+    photos = load_photos(paths, size, strict=strict, intrinsics=given_intrinsics(config), warn=progress.warning)
     if len(photos) < 2:
         raise UserError(
             f"only {len(photos)} of {len(paths)} files could be read as a photo, needed 2 or more. See the warnings above"
@@ -72,6 +71,11 @@ def read_photos(paths: Sequence[Path], folder: Path, config: Config, strict: boo
         )
     progress.done(f"{len(photos)} photos")
     return photos
+
+
+def given_intrinsics(config: Config) -> Intrinsics | None:
+    """Those that the user gives for all photos; errors as of `parse_intrinsics`."""
+    return parse_intrinsics(config.photos.intrinsics) if config.photos.intrinsics else None
 
 
 def identity(path: Path) -> dict[str, Any]:

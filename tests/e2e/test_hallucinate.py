@@ -1,0 +1,103 @@
+"""`sparse3d hallucinate`: a scene of one photo by the real command."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sparse3d.io.images import read_image
+from sparse3d.io.nerfstudio import read_transforms
+from sparse3d.io.ply import read_gaussians
+from sparse3d.metrics.image import psnr
+
+SMALL = ("--max-size", 160)
+
+
+@pytest.fixture
+def made(run, photos, tmp_path):
+    done = run("hallucinate", "--single", photos / "room_01.jpg", "-o", tmp_path / "scene", *SMALL, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout), tmp_path / "scene"
+
+
+def test_a_photo_becomes_a_scene_like_any_other(made, run, photos, tmp_path):
+    facts, scene = made
+    assert (
+        facts["lift"]["approximate"] and not facts["lift"]["metric"] and facts["lift"]["radius"] == pytest.approx(0.1)
+    )
+    assert 0 <= facts["lift"]["invented"] < 0.5 and len(read_gaussians(scene / "scene.ply")) == facts["gaussians"]
+    assert len(read_transforms(scene / "cameras" / "transforms.json")) == 1
+    drawn = run("render", scene, "--camera", scene / "cameras" / "transforms.json", "-o", tmp_path / "out")
+    assert drawn.exit_code == 0, drawn.output
+    (picture,) = sorted((tmp_path / "out").glob("*.png"))
+    (photo,) = sorted((scene / "views").glob("*.png"))
+    assert psnr(read_image(picture).image, read_image(photo).image) > 22
+    again = run("hallucinate", "--single", photos / "room_01.jpg", "-o", scene, *SMALL)
+    assert "the scene of an earlier run" in again.stderr
+
+
+def test_a_depth_map_is_taken_as_it_is(run, photos, tmp_path):
+    with Image.open(photos / "room_01.jpg") as picture:
+        width, height = picture.size
+    np.save(tmp_path / "depth.npy", np.linspace(2, 4, height, dtype=np.float32)[:, None].repeat(width, 1))
+    options = ("--depth", tmp_path / "depth.npy", "--intrinsics", "1000", "--travel", 0.2, "--json")
+    done = run("hallucinate", "--single", photos / "room_01.jpg", "-o", tmp_path / "scene", *SMALL, *options)
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)["lift"]
+    assert facts["metric"] and not facts["approximate"] and facts["intrinsics"] == "given"
+    assert facts["radius"] == pytest.approx(0.6, rel=0.01) and facts["unit"] == "metres"
+    z = read_gaussians(tmp_path / "scene" / "scene.ply").means[:, 2]
+    assert 1.95 < float(z.min()) and float(z.max()) < 4.05
+
+
+@pytest.mark.parametrize("kind", ["grey", "alpha", "portrait", "black"])
+def test_photos_of_all_kinds_are_taken(run, tmp_path, kind):
+    generator = np.random.default_rng(0)
+    size = (120, 90) if kind != "portrait" else (90, 120)
+    array = generator.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    picture = Image.fromarray(array * (kind != "black"))
+    if kind == "grey":
+        picture = picture.convert("L")
+    if kind == "alpha":
+        mask = np.full(array.shape[:2], 255, np.uint8)
+        mask[:, :40] = 0
+        picture.putalpha(Image.fromarray(mask))
+    picture.save(tmp_path / "photo.png")
+    done = run("hallucinate", "--single", tmp_path / "photo.png", "-o", tmp_path / "scene", "--json")
+    assert done.exit_code == 0, done.output
+    gaussians = read_gaussians(tmp_path / "scene" / "scene.ply")
+    assert len(gaussians) > 1000 and all(bool(torch.isfinite(values).all()) for values in gaussians.values())
+    if kind == "alpha":
+        pixels = gaussians.means[:, 0] / gaussians.means[:, 2]
+        assert float(pixels.min()) > -0.35 * (float(pixels.max()) - float(pixels.min()))
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "said"),
+    [
+        ((40, 20), (), "needed 32 or more"),
+        ((400, 200), (), "looks like an equirectangular panorama"),
+        ((120, 90), ("--depth", "none.npy"), "no such depth map"),
+        ((120, 90), ("--depth-model", "someone/depth"), "--depth-model geometric"),
+        ((120, 90), ("--depth-model", "depth-anything-v2-small"), "sparse3d models fetch depth-anything-v2-small"),
+        ((120, 90), ("--travel", 0), "lift.travel"),
+    ],
+)
+def test_wrong_requests_are_told(run, tmp_path, size, options, said, monkeypatch):
+    monkeypatch.setenv("SPARSE3D_OFFLINE", "1")
+    monkeypatch.setenv("SPARSE3D_CACHE", str(tmp_path / "cache"))
+    angle = 2 * np.pi * np.arange(size[0]) / size[0]
+    row = (127 + 100 * np.cos(angle)).astype(np.uint8)
+    Image.fromarray(row[None, :, None].repeat(size[1], 0).repeat(3, 2)).save(tmp_path / "photo.png")
+    done = run("hallucinate", "--single", tmp_path / "photo.png", "-o", tmp_path / "scene", *options)
+    assert done.exit_code == 2, done.output
+    assert said in " ".join(done.stderr.split())
+
+
+def test_a_missing_photo_is_told(run, tmp_path):
+    done = run("hallucinate", "--single", tmp_path / "none.jpg", "-o", tmp_path / "scene")
+    assert done.exit_code == 2 and "none.jpg" in done.stderr
