@@ -119,11 +119,11 @@ def _numbered(name: str, count: int) -> list[str]:
 
 
 def _read(path: Path) -> Any:
-    """The file as a `plyfile.PlyData`, in memory."""
+    """The file as a `plyfile.PlyData`. Mapped and private, for without mapping plyfile reads each number by itself: 20 s for a million Gaussians."""
     import plyfile
 
     try:
-        return plyfile.PlyData.read(str(path), mmap=False)
+        return plyfile.PlyData.read(str(path), mmap="c")
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (plyfile.PlyParseError, ValueError, UnicodeDecodeError) as error:
