@@ -108,6 +108,9 @@ class LiftConfig:
     depth_model: str = "auto"  # auto, geometric, or a hub id or folder of a depth network of transformers
     depth: str = ""  # a depth map of the photo instead: .npy, .exr or .png
     travel: float | None = None  # how far cameras will move, in median depths; by the kind of depth when left out
+    views: int = 12  # drawn around the photo
+    stride: int = 2  # one Gaussian per stride x stride pixels
+    steps: int = 300  # of the optimization that look at the photo
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,9 @@ _RANGES: dict[str, _Range] = {
     "densify.steps": _COUNT,
     "densify.share": _Range(0, 1, high_is_in=False),
     "lift.travel": _Range(0, 2, low_is_in=False),
+    "lift.views": _COUNT,
+    "lift.stride": _COUNT,
+    "lift.steps": _COUNT,
     "optimize.steps": _COUNT,
     "optimize.coarse": _SHARE,
     "optimize.ssim_weight": _SHARE,

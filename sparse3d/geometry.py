@@ -181,7 +181,7 @@ def scene_extent(c2w: Tensor) -> float:
 
 
 def near_plane(c2w: Tensor) -> float:
-    """Distance below which nothing is drawn: a hundredth of the rig's extent, so that it follows the scene's units.
+    """Distance below which nothing is drawn: a hundredth of the rig's extent, so that it follows the scene's units; 0.01 for a single camera.
 
     Args:
         c2w: (V, 4, 4)
@@ -189,4 +189,4 @@ def near_plane(c2w: Tensor) -> float:
     Returns:
         World units, above 0.
     """
-    return 0.01 * scene_extent(c2w)
+    return 0.01 * scene_extent(c2w) if len(c2w) > 1 else 0.01

@@ -108,7 +108,7 @@ def _depth_section(scene: SceneFolder) -> str:
     )
     return (
         f"<h2>Depth</h2><p>First Gaussians by {html.escape(facts['initializer'])} ({html.escape(facts['why'])}). Photo, depth (red is near, "
-        f"black unknown) and confidence.</p>{figures}{_support_table(facts['support'])}"
+        f"black unknown) and confidence.</p>{figures}{_support_table(facts['support']) if facts['support'] else ''}"
     )
 
 

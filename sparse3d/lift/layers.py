@@ -13,7 +13,7 @@ from sparse3d.init.fusion import flat_gaussians
 from sparse3d.init.initialization import Origin, Start
 from sparse3d.init.surfels import surfels
 from sparse3d.push_pull import push_pull
-from sparse3d.types import View
+from sparse3d.types import Gaussians, View
 
 JUMP = 0.05  # relative difference of neighbouring depths that is an edge
 SHELL = 3.0  # distance of the sky in depths of the farthest surface
@@ -83,20 +83,16 @@ def lifted(view: View, found: Layers, stride: int = 1) -> Start:
         (found.behind, replace(view, image=found.behind_color), Origin.FILLED),
         (found.sky, view, Origin.GUESSED),
     )
-    parts = []
-    for depth, picture, origin in pictures:
-        known = depth > 0
-        nowhere = torch.zeros_like(known)
-        pieces = surfels(
-            DepthMap(
-                picture, depth, known.float(), torch.zeros_like(depth, dtype=torch.long), nowhere, float(depth.max())
-            ),
-            stride,
-        )
-        made = flat_gaussians(pieces)
-        opacity = torch.full_like(made.logit_opacities, _OPACITY).logit()
-        parts.append(Start.of(replace(made, logit_opacities=opacity), origin))
-    return Start.joined(parts)
+    return Start.joined([Start.of(gaussians_of(picture, depth, stride), origin) for depth, picture, origin in pictures])
+
+
+def gaussians_of(view: View, depth: Tensor, stride: int) -> Gaussians:
+    """One for each stride x stride pixels of a picture that have a depth, opaque. `depth` (H, W) world units, 0 where there is none."""
+    known = depth > 0
+    nowhere = torch.zeros_like(known)
+    found = DepthMap(view, depth, known.float(), torch.zeros_like(depth, dtype=torch.long), nowhere, float(depth.max()))
+    made = flat_gaussians(surfels(found, stride))
+    return replace(made, logit_opacities=torch.full_like(made.logit_opacities, _OPACITY).logit())
 
 
 def _sides(inverse: Tensor) -> tuple[Tensor, Tensor]:

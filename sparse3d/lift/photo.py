@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparse3d.config import LiftConfig
 from sparse3d.errors import UserError
-from sparse3d.lift.depth import PhotoDepth
+from sparse3d.lift.depth import DepthModel, PhotoDepth
 from sparse3d.lift.depth_file import depth_of_file
 from sparse3d.lift.depth_networks import NetworkDepth
 from sparse3d.lift.geometric import geometric_depth
@@ -43,11 +43,13 @@ def check_photo(photo: Photo) -> None:
         )
 
 
-def depth_and_camera(photo: Photo, config: LiftConfig, warn: Callable[[str], None]) -> tuple[PhotoDepth, Tensor, str]:
+def depth_and_camera(
+    photo: Photo, config: LiftConfig, network: DepthModel | None, warn: Callable[[str], None]
+) -> tuple[PhotoDepth, Tensor, str]:
     """Depth of a photo, its intrinsics, and where these come from.
 
     The focal length is the one given or EXIF's, else the depth network's, else that of vanishing points, else a horizontal field of view of 55
-    degrees. Depth is that of the file given, else of the network named (auto: Depth Anything V2 Small if its weights were fetched), else geometric.
+    degrees. Depth is that of the file given, else the network's (`network_of`), else geometric.
 
     Returns:
         Depth; K (3, 3) in pixels of the photo; a few words.
@@ -58,7 +60,7 @@ def depth_and_camera(photo: Photo, config: LiftConfig, warn: Callable[[str], Non
     image = photo.image
     height, width = image.shape[1:]
     told = float(photo.K[0, 0]) if photo.intrinsics != "default" else None
-    found = _told_depth(image, told, config, warn)
+    found = _told_depth(image, told, config, network, warn)
     if told is not None:
         K, source = photo.K, {"exif": "EXIF"}.get(photo.intrinsics, photo.intrinsics)
     else:
@@ -80,16 +82,24 @@ def depth_and_camera(photo: Photo, config: LiftConfig, warn: Callable[[str], Non
     return found, K, source
 
 
-def _told_depth(
-    image: Tensor, focal: float | None, config: LiftConfig, warn: Callable[[str], None]
-) -> PhotoDepth | None:
-    """By file or network; None where the picture's geometry has to do."""
-    height, width = image.shape[1:]
-    if config.depth:
-        return depth_of_file(Path(config.depth), height, width, warn)
+def network_of(config: LiftConfig) -> DepthModel | None:
+    """The depth network that the settings name, or the default one where its weights are here; None for geometric depth.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
     if config.depth_model == "geometric":
         return None
     if config.depth_model not in ("auto", NETWORK):
-        return NetworkDepth.load(config.depth_model)(image, focal)
+        return NetworkDepth.load(config.depth_model)
     folder = store.path(NETWORK) if config.depth_model == "auto" else store.require(NETWORK)
-    return None if folder is None else NetworkDepth.load(str(folder), lookup(NETWORK).licence)(image, focal)
+    return None if folder is None else NetworkDepth.load(str(folder), lookup(NETWORK).licence)
+
+
+def _told_depth(
+    image: Tensor, focal: float | None, config: LiftConfig, network: DepthModel | None, warn: Callable[[str], None]
+) -> PhotoDepth | None:
+    """By file or network; None where the picture's geometry has to do."""
+    if config.depth:
+        return depth_of_file(Path(config.depth), image.shape[1], image.shape[2], warn)
+    return None if network is None else network(image, focal)

@@ -64,9 +64,9 @@ def densify_stage(
             progress.warning(f"{text}: left out of the path")
         with scene.write_stage(DENSIFY[0], key) as (folder, facts):
             made = densify(training, known, planned, prior, config, progress)
-            _write(folder, made)
+            write_drawn(folder, made)
             facts |= facts_of(made, prior)
-            _tell(made, progress)
+            tell_drawn(made, progress)
             facts["warnings"] = log.taken()
         progress.done(f"{len(made.views)} of {len(made.verdicts)} views kept")
     start = first_gaussians(scene, stage if (stage / "init.ply").is_file() else None)
@@ -176,7 +176,8 @@ def facts_of(made: Densified, prior: ViewPrior) -> dict[str, Any]:
     return {"provenance": provenance, "views": views, "initialized_again": made.first is not None}
 
 
-def _write(folder: Path, made: Densified) -> None:
+def write_drawn(folder: Path, made: Densified) -> None:
+    """The views that are kept, who drew them, and first Gaussians where there are new ones."""
     save_views(folder, PosedViews(made.views, Points.none()))
     (folder / "provenance.json").write_text(json.dumps(asdict(made.meta), indent=1), encoding="utf-8")
     if made.first is not None:
@@ -184,7 +185,8 @@ def _write(folder: Path, made: Densified) -> None:
         np.save(folder / "origin.npy", made.first.start.origin.numpy())
 
 
-def _tell(made: Densified, progress: StageReporter) -> None:
+def tell_drawn(made: Densified, progress: StageReporter) -> None:
+    """How many are kept, and why not the others."""
     wrong = [verdict for verdict in made.verdicts if verdict.why_not not in ("", REPEATS)]
     repeated = sum(verdict.why_not == REPEATS for verdict in made.verdicts)
     count = len(made.verdicts)

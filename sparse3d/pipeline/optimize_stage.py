@@ -73,7 +73,7 @@ def optimize_stage(
         write_gaussians(folder / "scene.ply", fit.gaussians)
         if refine:
             save_refined(folder, with_refined(posed.views, training.views, fit.views[: len(training.views)]))
-        look = asdict(look_of(training.views, config.optimize))
+        look = asdict(look_of((*training.views, *drawn), config.optimize))
         facts |= {"gaussians": len(fit.gaussians), "renderer": backend, "look": look, "cameras": fit.camera_changes}
         facts["warnings"] = log.taken()
     checkpoint.unlink(missing_ok=True)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.tiny_depth import tiny_depth_anything
+from support.tiny_pipelines import tiny_inpaint
 
 from sparse3d.io.images import read_image
 from sparse3d.io.nerfstudio import read_transforms
@@ -29,15 +31,55 @@ def test_a_photo_becomes_a_scene_like_any_other(made, run, photos, tmp_path):
     assert (
         facts["lift"]["approximate"] and not facts["lift"]["metric"] and facts["lift"]["radius"] == pytest.approx(0.1)
     )
-    assert 0 <= facts["lift"]["invented"] < 0.5 and len(read_gaussians(scene / "scene.ply")) == facts["gaussians"]
+    assert 0 < facts["lift"]["invented"] < 0.2 and len(read_gaussians(scene / "scene.ply")) == facts["gaussians"]
     assert len(read_transforms(scene / "cameras" / "transforms.json")) == 1
     drawn = run("render", scene, "--camera", scene / "cameras" / "transforms.json", "-o", tmp_path / "out")
     assert drawn.exit_code == 0, drawn.output
     (picture,) = sorted((tmp_path / "out").glob("*.png"))
     (photo,) = sorted((scene / "views").glob("*.png"))
-    assert psnr(read_image(picture).image, read_image(photo).image) > 22
+    assert psnr(read_image(picture).image, read_image(photo).image) > 30
+    assert "guessed from the picture&#x27;s geometry" in (scene / "report.html").read_text(encoding="utf-8")
+    manifest = json.loads((scene / "scene.json").read_text())
+    drawn = manifest["stages"]["03_densify"]
+    assert drawn["provenance"]["prior"] == "classical" and len(drawn["views"]) == 13 and drawn["added"] > 100
+    measured = run(
+        "eval", scene, "--photos", scene / "views", "--poses", scene / "cameras" / "transforms.json", "--json"
+    )
+    assert measured.exit_code == 0, measured.output
+    assert json.loads(measured.stdout)["mean"]["psnr"] > 30
+
+
+def test_a_second_run_does_what_is_missing_and_no_more(made, run, photos):
+    _, scene = made
+    before = (scene / "scene.ply").read_bytes()
     again = run("hallucinate", "--single", photos / "room_01.jpg", "-o", scene, *SMALL)
-    assert "the scene of an earlier run" in again.stderr
+    assert again.exit_code == 0 and again.stderr.count("from an earlier run") == 3, again.output
+    assert (scene / "scene.ply").read_bytes() == before
+    fewer = run("hallucinate", "--single", photos / "room_01.jpg", "-o", scene, *SMALL, "--views", 2, "--json")
+    assert fewer.exit_code == 0 and "layers from an earlier run" in fewer.stderr
+    assert len(json.loads((scene / "scene.json").read_text())["stages"]["03_densify"]["views"]) == 3
+    alone = run("hallucinate", "--single", photos / "room_01.jpg", "-o", scene, *SMALL, "--prior", "none", "--json")
+    assert alone.exit_code == 0 and "03_densify" not in json.loads((scene / "scene.json").read_text())["stages"]
+
+
+def test_networks_and_inpainting_pipelines_of_the_published_classes_go_through(run, photos, tmp_path):
+    """Random weights: what they say is nonsense, and none of it may break what the photo shows."""
+    pytest.importorskip("diffusers")
+    model, processor = tiny_depth_anything("metric")
+    model.save_pretrained(tmp_path / "depth")
+    processor.save_pretrained(tmp_path / "depth")
+    tiny_inpaint().save_pretrained(tmp_path / "inpaint")
+    options = ("--depth-model", tmp_path / "depth", "--prior", "inpaint", "--weights", tmp_path / "inpaint")
+    more = ("--views", 2, "--set", "densify.steps=2", "--set", "densify.prompt=a room", "--preset", "fast", "--json")
+    done = run("hallucinate", "--single", photos / "room_01.jpg", "-o", tmp_path / "scene", *SMALL, *options, *more)
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert facts["lift"]["metric"] and not facts["lift"]["approximate"]
+    manifest = json.loads((tmp_path / "scene" / "scene.json").read_text())
+    drawn = manifest["stages"]["03_densify"]
+    assert drawn["provenance"]["weights"] == str(tmp_path / "inpaint") and drawn["provenance"]["calls"] >= 2
+    gaussians = read_gaussians(tmp_path / "scene" / "scene.ply")
+    assert all(bool(torch.isfinite(values).all()) for values in gaussians.values())
 
 
 def test_a_depth_map_is_taken_as_it_is(run, photos, tmp_path):
@@ -51,7 +93,7 @@ def test_a_depth_map_is_taken_as_it_is(run, photos, tmp_path):
     assert facts["metric"] and not facts["approximate"] and facts["intrinsics"] == "given"
     assert facts["radius"] == pytest.approx(0.6, rel=0.01) and facts["unit"] == "metres"
     z = read_gaussians(tmp_path / "scene" / "scene.ply").means[:, 2]
-    assert 1.95 < float(z.min()) and float(z.max()) < 4.05
+    assert 1.9 < float(z.min()) and float(z.max()) < 4.1  # optimization moves them a little
 
 
 @pytest.mark.parametrize("kind", ["grey", "alpha", "portrait", "black"])
@@ -70,8 +112,9 @@ def test_photos_of_all_kinds_are_taken(run, tmp_path, kind):
     done = run("hallucinate", "--single", tmp_path / "photo.png", "-o", tmp_path / "scene", "--json")
     assert done.exit_code == 0, done.output
     gaussians = read_gaussians(tmp_path / "scene" / "scene.ply")
-    assert len(gaussians) > 1000 and all(bool(torch.isfinite(values).all()) for values in gaussians.values())
+    assert len(gaussians) > 500 and all(bool(torch.isfinite(values).all()) for values in gaussians.values())
     if kind == "alpha":
+        assert "nothing is drawn around" in done.stderr
         pixels = gaussians.means[:, 0] / gaussians.means[:, 2]
         assert float(pixels.min()) > -0.35 * (float(pixels.max()) - float(pixels.min()))
 
@@ -85,6 +128,9 @@ def test_photos_of_all_kinds_are_taken(run, tmp_path, kind):
         ((120, 90), ("--depth-model", "someone/depth"), "--depth-model geometric"),
         ((120, 90), ("--depth-model", "depth-anything-v2-small"), "sparse3d models fetch depth-anything-v2-small"),
         ((120, 90), ("--travel", 0), "lift.travel"),
+        ((120, 90), ("--views", 0), "--views"),
+        ((120, 90), ("--prior", "clasical"), "did you mean 'classical'"),
+        ((120, 90), ("--prior", "inpaint"), "sparse3d models fetch sd-inpainting"),
     ],
 )
 def test_wrong_requests_are_told(run, tmp_path, size, options, said, monkeypatch):
