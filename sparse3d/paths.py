@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparse3d.types import PosedViews
-
 
 def focus_point(c2w: Tensor) -> Tensor:
     """The point nearest to all optical axes in least squares. (V, 4, 4) -> (3,)
@@ -38,20 +36,19 @@ def look_at(position: Tensor, target: Tensor, up: Tensor) -> Tensor:
     return c2w
 
 
-def orbit(posed: PosedViews, frames: int) -> Tensor:
+def orbit(c2w: Tensor, frames: int) -> Tensor:
     """A closed loop that looks at the photographed focus.
 
     Cameras that surround the focus give a full circle through their mean height and distance; cameras on one side give an
     ellipse as wide and high as their spread, so that the path stays where the scene was seen.
 
     Args:
-        posed: The scene's views.
+        c2w: (V, 4, 4) cameras of the scene, two or more of them in different places.
         frames: Number of cameras on the loop.
 
     Returns:
         (frames, 4, 4) camera to world.
     """
-    c2w = torch.stack([view.c2w for view in posed.views if not view.generated])
     centres, focus = c2w[:, :3, 3], focus_point(c2w)
     up = F.normalize(-c2w[:, :3, 1].mean(dim=0), dim=0)
     offsets = centres - focus

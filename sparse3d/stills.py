@@ -57,7 +57,9 @@ def render_path(scene: Path, path: str, frames: int, output: Path, *, backend: s
         raise UserError(f"unknown path {path!r}; choose orbit, or give cameras with --camera FILE")
     loaded = load_scene(scene)
     first = loaded.posed.views[0]
-    cameras = [Cameras(c2w[None], first.K[None], first.height, first.width) for c2w in orbit(loaded.posed, frames)]
+    cameras = [
+        Cameras(c2w[None], first.K[None], first.height, first.width) for c2w in orbit(loaded.viewpoints(), frames)
+    ]
     return _draw_all(loaded, cameras, _numbered(len(cameras)), output, backend, report)
 
 

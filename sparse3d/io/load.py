@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from sparse3d.errors import UserError
@@ -12,6 +13,7 @@ from sparse3d.io.images import read_depth
 from sparse3d.io.ply import read_gaussians
 from sparse3d.io.scene import SceneFolder
 from sparse3d.io.views import file_names, load_refined, load_views
+from sparse3d.lift.path import rings
 from sparse3d.render import Look
 from sparse3d.types import Gaussians, PosedViews
 
@@ -26,6 +28,13 @@ class Scene:
     depths: dict[str, Tensor]  # by view name, (H, W) world units, 0 where unknown
     look: Look  # how it is drawn
     refined: bool  # its cameras were refined with the Gaussians
+
+    def viewpoints(self) -> Tensor:
+        """From where the scene is meant to be seen: the photographed cameras; of a single photo those around it, as far as it may be left. (V, 4, 4)"""
+        lift = self.folder.facts("02_init").get("lift")
+        if lift is not None:
+            return rings(self.posed.views[0], lift["distance"], lift["radius"], 4, used=1)
+        return torch.stack([view.c2w for view in self.posed.views if not view.generated])
 
 
 def load_scene(path: Path) -> Scene:

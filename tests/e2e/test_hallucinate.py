@@ -12,6 +12,7 @@ from support.tiny_depth import tiny_depth_anything
 from support.tiny_pipelines import tiny_inpaint
 
 from sparse3d.io.images import read_image
+from sparse3d.io.load import load_scene
 from sparse3d.io.nerfstudio import read_transforms
 from sparse3d.io.ply import read_gaussians
 from sparse3d.metrics.image import psnr
@@ -62,6 +63,16 @@ def test_a_second_run_does_what_is_missing_and_no_more(made, run, photos):
     assert alone.exit_code == 0 and "03_densify" not in json.loads((scene / "scene.json").read_text())["stages"]
 
 
+def test_an_orbit_of_one_photo_goes_as_far_as_the_scene_reaches(made, run, tmp_path):
+    facts, scene = made
+    done = run("render", scene, "--path", "orbit", "--frames", 4, "-o", tmp_path / "orbit")
+    assert done.exit_code == 0, done.output
+    frames = [read_image(file).image for file in sorted((tmp_path / "orbit").glob("*.png"))]
+    assert len(frames) == 4 and psnr(frames[0], frames[2]) < 25  # it moves
+    seen = load_scene(scene).viewpoints()[:, :3, 3].norm(dim=1)
+    assert float(seen.max()) <= 1.1 * facts["lift"]["radius"]
+
+
 def test_networks_and_inpainting_pipelines_of_the_published_classes_go_through(run, photos, tmp_path):
     """Random weights: what they say is nonsense, and none of it may break what the photo shows."""
     pytest.importorskip("diffusers")
@@ -96,11 +107,19 @@ def test_a_depth_map_is_taken_as_it_is(run, photos, tmp_path):
     assert 1.9 < float(z.min()) and float(z.max()) < 4.1  # optimization moves them a little
 
 
-@pytest.mark.parametrize("kind", ["grey", "alpha", "portrait", "black"])
+@pytest.mark.parametrize("kind", ["grey", "alpha", "portrait", "black", "night", "small", "no sky", "no ground"])
 def test_photos_of_all_kinds_are_taken(run, tmp_path, kind):
     generator = np.random.default_rng(0)
     size = (120, 90) if kind != "portrait" else (90, 120)
     array = generator.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    if kind == "small":
+        array = array[:75, :100]
+    if kind == "night":  # a few lights in the dark
+        array = np.where(array > 252, 255, array // 40).astype(np.uint8)
+    if kind == "no sky":  # bricks all over
+        array = np.kron(generator.integers(80, 140, (9, 12, 3)), np.ones((10, 10, 1))).astype(np.uint8)
+    if kind == "no ground":  # a bright gradient
+        array = np.linspace(250, 180, size[1])[:, None, None].repeat(size[0], 1).repeat(3, 2).astype(np.uint8)
     picture = Image.fromarray(array * (kind != "black"))
     if kind == "grey":
         picture = picture.convert("L")

@@ -19,6 +19,10 @@ def ring(angles_deg: list[float], target: torch.Tensor) -> PosedViews:
     return PosedViews(tuple(views), Points.none())
 
 
+def cameras(posed: PosedViews) -> torch.Tensor:
+    return torch.stack([view.c2w for view in posed.views])
+
+
 def test_look_at_puts_the_target_ahead_and_up_upwards():
     c2w = look_at(torch.tensor([1.0, 2, 3]), torch.tensor([1.0, 2, 8]), UP)
     torch.testing.assert_close(c2w[:3, :3], torch.eye(3))
@@ -36,7 +40,7 @@ def test_focus_is_where_the_axes_meet():
 
 def test_orbit_around_a_surrounded_target_is_the_circle():
     target = torch.tensor([0.5, 0.0, 0.0])
-    path = orbit(ring([0, 60, 120, 180, 240, 300], target), 8)
+    path = orbit(cameras(ring([0, 60, 120, 180, 240, 300], target)), 8)
     distance = (path[:, :3, 3] - target).norm(dim=1)
     torch.testing.assert_close(distance, torch.full((8,), 3.0), atol=1e-3, rtol=0)
 
@@ -44,7 +48,7 @@ def test_orbit_around_a_surrounded_target_is_the_circle():
 def test_orbit_of_one_sided_photos_stays_where_they_were_taken():
     target = torch.zeros(3)
     posed = ring([-20, -10, 0, 10, 20], target)
-    path = orbit(posed, 16)
+    path = orbit(cameras(posed), 16)
     centres = torch.stack([view.c2w[:3, 3] for view in posed.views])
     assert (path[:, :3, 3] - centres.mean(0)).norm(dim=1).max() <= (centres - centres.mean(0)).norm(dim=1).max()
     ahead = torch.nn.functional.normalize(target - path[:, :3, 3], dim=1)
