@@ -44,7 +44,7 @@ def _classical(config: DensifyConfig, warn: Warn) -> ViewPrior:
     return Classical()
 
 
-_CLASSES = {"wan-vace": "WanVace", "svd": "Svd", "sana-wm": "SanaWm", "inpaint": "Inpaint"}
+_CLASSES = {"wan-vace": "WanVace", "svd": "Svd", "sana-wm": "SanaWm", "inpaint": "Inpaint", "zeronvs": "ZeroNvs"}
 
 _LOADERS: dict[str, Callable[[DensifyConfig, Warn], ViewPrior]] = {
     "classical": _classical,
@@ -98,12 +98,13 @@ def why_not(name: str, weights: str = "") -> str:
     models: tuple[str, ...] = getattr(module, "MODELS", ())
     needed: float = getattr(module, "MEMORY_GB", 0.0)
     lacking = []
-    if models and find_spec("diffusers") is None:
+    if needed and find_spec("diffusers") is None:
         lacking.append("diffusers: pip install 'sparse3d[diffusion]'")
     if not weights:
         lacking += [
             f"weights: sparse3d models fetch {model}{_accept(model)}" for model in models if store.path(model) is None
         ]
+        lacking += [by_file] if (by_file := getattr(module, "BY_FILE", "")) else []
     if needed > _gpu_gb():
         lacking.append(f"a GPU with {needed:g} GB")
     return "; ".join(lacking)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from support.tiny_depth import tiny_depth_anything
 from support.tiny_pipelines import tiny_inpaint
+from support.tiny_zeronvs import tiny_state
 
 from sparse3d.io.images import read_image
 from sparse3d.io.load import load_scene
@@ -105,6 +106,16 @@ def test_a_depth_map_is_taken_as_it_is(run, photos, tmp_path):
     assert facts["radius"] == pytest.approx(0.6, rel=0.01) and facts["unit"] == "metres"
     z = read_gaussians(tmp_path / "scene" / "scene.ply").means[:, 2]
     assert 1.9 < float(z.min()) and float(z.max()) < 4.1  # optimization moves them a little
+
+
+def test_zeronvs_draws_from_its_checkpoint(run, photos, tmp_path):
+    pytest.importorskip("diffusers")
+    torch.save({"state_dict": tiny_state()}, tmp_path / "zeronvs.ckpt")
+    options = ("--prior", "zeronvs", "--weights", tmp_path / "zeronvs.ckpt", "--views", 1, "--set", "densify.steps=1")
+    done = run("hallucinate", "--single", photos / "room_01.jpg", "-o", tmp_path / "scene", *SMALL, *options)
+    assert done.exit_code == 0, done.output
+    drawn = json.loads((tmp_path / "scene" / "scene.json").read_text())["stages"]["03_densify"]
+    assert drawn["provenance"]["prior"] == "zeronvs" and not drawn["provenance"]["commercial"]
 
 
 @pytest.mark.parametrize("kind", ["grey", "alpha", "portrait", "black", "night", "small", "no sky", "no ground"])
