@@ -22,7 +22,8 @@ def hallucinate(
         typer.Option(
             metavar="NAME|ID|FOLDER",
             help="Who tells depth: auto (Depth Anything V2 Small where it was fetched, else geometric), geometric (ground, walls and sky by the "
-            "picture's geometry, no weights), or a network of transformers by hub id or folder.",
+            "picture's geometry, no weights), moge-2, depth-anything-3 (their packages; moge-2:FILE for other weights), or a network of transformers by "
+            "hub id or folder.",
             show_default=False,
         ),
     ] = None,

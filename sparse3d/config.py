@@ -105,7 +105,9 @@ class DensifyConfig:
 class LiftConfig:
     """A scene of one photo."""
 
-    depth_model: str = "auto"  # auto, geometric, or a hub id or folder of a depth network of transformers
+    depth_model: str = (
+        "auto"  # auto, geometric, moge-2, depth-anything-3, or a hub id or folder of a network of transformers
+    )
     depth: str = ""  # a depth map of the photo instead: .npy, .exr or .png
     travel: float | None = None  # how far cameras will move, in median depths; by the kind of depth when left out
     views: int = 12  # drawn around the photo

@@ -1,4 +1,4 @@
-"""Depth by networks of transformers: Depth Anything V2, ZoeDepth, Depth Pro and whatever else AutoModelForDepthEstimation knows."""
+"""Depth by networks of transformers: Depth Anything V2, DPT, ZoeDepth, GLPN, Depth Pro."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ from sparse3d.lift.depth import PhotoDepth, from_disparity, resized
 from sparse3d.models.fetch import offline
 from sparse3d.priors.pipelines import as_pil
 
+_PROCESSORS = {  # on PIL: those on torchvision cannot be had everywhere
+    "depth_anything": "DPTImageProcessorPil",
+    "dpt": "DPTImageProcessorPil",
+    "glpn": "GLPNImageProcessorPil",
+    "zoedepth": "ZoeDepthImageProcessorPil",
+    "depth_pro": "",  # has none
+}
+_METRIC = ("zoedepth", "depth_pro", "glpn")
+_ZOE_PAD = 3  # ZoeDepth pads a side s by 3 sqrt(s / 2) mirrored pixels before it looks
 _FAR = 1e4  # Depth Pro's inverse depth is held to [1 / far, far]
 
 
@@ -44,9 +53,11 @@ class NetworkDepth:
         options = {"local_files_only": local or offline() is not None}
         try:
             model = transformers.AutoModelForDepthEstimation.from_pretrained(weights, **options)
-            processor = (
-                None if model.config.model_type == "depth_pro" else _processor(transformers, weights, model, options)
-            )
+            kind = model.config.model_type
+            if kind not in _PROCESSORS:
+                raise ValueError(f"it is a {kind}; known here are {', '.join(_PROCESSORS)}")
+            name = _PROCESSORS[kind]
+            processor = getattr(transformers, name).from_pretrained(weights, **options) if name else None
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"no depth network could be loaded from {weights!r} ({str(error).splitlines()[0]}). Fetch one where there is a network, with: "
@@ -61,13 +72,11 @@ class NetworkDepth:
         height, width = image.shape[1:]
         if self.processor is None:
             return self._depth_pro(image, focal)
-        picture = as_pil(image)
-        fed = self.processor(images=picture, return_tensors="pt").to(self.model.device)
-        output = self.model(**fed)
-        sizes = {"target_sizes": [(height, width)]}
-        if self.model.config.model_type == "zoedepth":
-            sizes["source_sizes"] = [(height, width)]
-        values = self.processor.post_process_depth_estimation(output, **sizes)[0]["predicted_depth"].float().cpu()
+        fed = self.processor(images=as_pil(image), return_tensors="pt").to(self.model.device)
+        predicted = self.model(**fed).predicted_depth.float().cpu()
+        padded = self.model.config.model_type == "zoedepth" and self.processor.do_pad
+        rows, columns = (int(_ZOE_PAD * math.sqrt(side / 2)) if padded else 0 for side in (height, width))
+        values = _unpadded(predicted, (height, width), (rows, columns))
         if not bool(values.isfinite().all()):
             raise UserError(
                 f"the depth network {self.name} answers with values that are not numbers; its weights may be broken"
@@ -81,9 +90,9 @@ class NetworkDepth:
 
     @property
     def metric(self) -> bool:
-        """Whether it tells metres: ZoeDepth, Depth Pro, and Depth Anything where its configuration says so."""
+        """Whether it tells metres: ZoeDepth, Depth Pro, GLPN, and Depth Anything where its configuration says so."""
         config = self.model.config
-        if config.model_type in ("zoedepth", "depth_pro"):
+        if config.model_type in _METRIC:
             return True
         return getattr(config, "depth_estimation_type", "relative") == "metric"
 
@@ -104,7 +113,9 @@ class NetworkDepth:
         return PhotoDepth(depth, True, self.name, self.licence, focal)
 
 
-def _processor(transformers: Any, weights: str, model: Any, options: dict[str, Any]) -> Any:
-    """The processor on PIL: those on torchvision cannot be had everywhere."""
-    name = "ZoeDepthImageProcessorPil" if model.config.model_type == "zoedepth" else "DPTImageProcessorPil"
-    return getattr(transformers, name).from_pretrained(weights, **options)
+def _unpadded(predicted: Tensor, size: tuple[int, int], pad: tuple[int, int]) -> Tensor:
+    """What was predicted of a padded picture, at the size of the picture. (1, h, w) -> (H, W)"""
+    (height, width), (rows, columns) = size, pad
+    whole = (height + 2 * rows, width + 2 * columns)
+    full = F.interpolate(predicted[None], whole, mode="bicubic", align_corners=False)[0, 0]
+    return full[rows : rows + height, columns : columns + width]

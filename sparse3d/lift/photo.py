@@ -15,6 +15,7 @@ from sparse3d.errors import UserError
 from sparse3d.lift.depth import DepthModel, PhotoDepth
 from sparse3d.lift.depth_file import depth_of_file
 from sparse3d.lift.depth_networks import NetworkDepth
+from sparse3d.lift.depth_packages import by_package
 from sparse3d.lift.geometric import geometric_depth
 from sparse3d.lift.horizon import DEFAULT_FOV, focal_of, segments
 from sparse3d.models import store
@@ -90,6 +91,8 @@ def network_of(config: LiftConfig) -> DepthModel | None:
     """
     if config.depth_model == "geometric":
         return None
+    if (found := by_package(config.depth_model)) is not None:
+        return found
     if config.depth_model not in ("auto", NETWORK):
         return NetworkDepth.load(config.depth_model)
     folder = store.path(NETWORK) if config.depth_model == "auto" else store.require(NETWORK)

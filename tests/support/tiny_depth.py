@@ -68,3 +68,32 @@ def tiny_depth_pro() -> Any:
         use_fov_model=True,
     )
     return DepthProForDepthEstimation(config)
+
+
+def tiny_zoedepth() -> tuple[Any, Any]:
+    """ZoeDepthForDepthEstimation with one head of 8 bins."""
+    from transformers import BeitConfig, ZoeDepthConfig, ZoeDepthForDepthEstimation, ZoeDepthImageProcessorPil
+
+    torch.manual_seed(0)
+    backbone = BeitConfig(
+        image_size=32,
+        patch_size=8,
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+        reshape_hidden_states=False,
+    )
+    config = ZoeDepthConfig(
+        backbone_config=backbone,
+        neck_hidden_sizes=[16, 16, 16, 16],
+        fusion_hidden_size=16,
+        bottleneck_features=16,
+        num_attractors=[4, 2, 2, 1],
+        bin_embedding_dim=16,
+        num_relative_features=8,
+        bin_configurations=[{"n_bins": 8, "min_depth": 0.1, "max_depth": 10.0, "name": "nyu"}],
+    )
+    processor = ZoeDepthImageProcessorPil(size={"height": 32, "width": 32}, ensure_multiple_of=32)
+    return ZoeDepthForDepthEstimation(config), processor

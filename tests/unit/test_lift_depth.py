@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from support.tiny_depth import tiny_depth_anything, tiny_depth_pro
+from support.tiny_depth import tiny_depth_anything, tiny_depth_pro, tiny_zoedepth
 
 from sparse3d.errors import UserError
 from sparse3d.io.images import write_depth
@@ -156,6 +158,52 @@ def test_depth_pro_tells_metres_and_the_focal_length(tmp_path):
         32 / math.tan(math.radians(float(output.field_of_view)) / 2), rel=1e-4
     )
     assert told.focal == 50 and torch.allclose(told.depth / found.depth, torch.tensor(50 / found.focal), rtol=1e-3)
+
+
+def test_zoedepth_tells_metres_of_the_picture_without_its_padding(tmp_path):
+    pytest.importorskip("transformers")
+    model, processor = tiny_zoedepth()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    network = NetworkDepth.load(str(tmp_path))
+    image = torch.rand(3, 72, 128, generator=torch.Generator().manual_seed(0))
+    found = network(image)
+    assert found.metric and found.depth.shape == (72, 128) and bool((found.depth > 0).all())
+    pad = 24  # 3 sqrt(128 / 2), of the longer side
+
+    def ramp(pixel_values: torch.Tensor) -> SimpleNamespace:
+        """The column in the photo that each pixel of the padded one belongs to, 10 more."""
+        columns = pixel_values.shape[3]
+        values = (torch.arange(columns) + 0.5) * (128 + 2 * pad) / columns - pad + 10
+        return SimpleNamespace(predicted_depth=values.expand(1, pixel_values.shape[2], columns))
+
+    network.model = Stub(network.model, ramp)
+    wanted = torch.arange(128) + 0.5 + 10
+    assert torch.allclose(network(image).depth, wanted.expand(72, 128), atol=0.2)  # bicubic ripples
+
+
+class Stub:
+    """A model with another forward pass."""
+
+    def __init__(self, model: Any, call: Any) -> None:
+        self.config, self.device, self.call = model.config, model.device, call
+
+    def __call__(self, **inputs: Any) -> Any:
+        return self.call(**inputs)
+
+
+def test_networks_of_another_kind_are_refused(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.PromptDepthAnythingConfig(
+        backbone_config=tiny_depth_anything()[0].config.backbone_config,
+        reassemble_hidden_size=32,
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
+    )
+    transformers.PromptDepthAnythingForDepthEstimation(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="it is a prompt_depth_anything; known here are depth_anything"):
+        NetworkDepth.load(str(tmp_path))
 
 
 def test_folders_without_a_depth_network_are_refused(tmp_path, monkeypatch):

@@ -111,8 +111,7 @@ def import_network(package: Package, module: str, needs: str) -> ModuleType:
                 f"{package.title} is installed, but its dependency {error.name} is not. Install all of it with: {package.install}"
             ) from error
         raise UserError(
-            f"cameras from {package.title} need the package {package.module}. Install it with: {package.install}. "
-            f"It takes {needs}"
+            f"{package.title} needs the package {package.module}. Install it with: {package.install}. It takes {needs}"
         ) from error
     except (ImportError, RuntimeError, OSError) as error:  # torchvision of another torch raises a RuntimeError
         raise UserError(
