@@ -18,14 +18,24 @@ def depth_picture(found: DepthMap) -> Tensor:
     Returns:
         (3, H, 3 W) in [0, 1].
     """
-    known = found.depth > 0
-    inverse = torch.where(known, 1 / found.depth.clamp(min=1e-12), 0.0)
-    ends = torch.quantile(inverse[known], torch.tensor([0.01, 0.99])) if known.any() else torch.tensor([0.0, 1.0])
-    share = ((inverse - ends[0]) / (ends[1] - ends[0]).clamp(min=1e-12)).clamp(0, 1)
-    colored = cv2().applyColorMap((255 * share).byte().numpy(), cv2().COLORMAP_TURBO)[..., ::-1]
-    depth = torch.from_numpy(colored.copy()).permute(2, 0, 1) / 255 * known
+    depth = depth_colors(found.depth, depth_ends(found.depth))
     confidence = (found.confidence * torch.where(found.filled, 0.5, 1.0)).expand(3, -1, -1)
     return torch.cat([found.view.image, depth, confidence], dim=2)
+
+
+def depth_ends(depth: Tensor) -> Tensor:
+    """First and last percentile of inverse depth where it is known. (2,)"""
+    known = depth > 0
+    return torch.quantile(1 / depth[known], torch.tensor([0.01, 0.99])) if known.any() else torch.tensor([0.0, 1.0])
+
+
+def depth_colors(depth: Tensor, ends: Tensor) -> Tensor:
+    """Inverse depth between two ends from blue to red (Turbo), black where depth is unknown. (H, W) -> (3, H, W) in [0, 1]"""
+    known = depth > 0
+    inverse = torch.where(known, 1 / depth.clamp(min=1e-12), 0.0)
+    share = ((inverse - ends[0]) / (ends[1] - ends[0]).clamp(min=1e-12)).clamp(0, 1)
+    colored = cv2().applyColorMap((255 * share).byte().numpy(), cv2().COLORMAP_TURBO)[..., ::-1]
+    return torch.from_numpy(colored.copy()).permute(2, 0, 1) / 255 * known
 
 
 def depth_facts(found: DepthMap) -> dict[str, float]:

@@ -134,6 +134,20 @@ def write_image(path: Path, image: Tensor, mask: Tensor | None = None) -> None:
             picture.save(temporary, format="JPEG", quality=95, subsampling=0)
 
 
+def write_rgba(path: Path, image: Tensor, alpha: Tensor) -> None:
+    """Writes a PNG with an alpha channel; whole or not at all.
+
+    Args:
+        path: Ends in .png.
+        image: (3, H, W), clipped to [0, 1], not multiplied by alpha.
+        alpha: (H, W) in [0, 1].
+    """
+    check_shapes(image=(image, "3 H W"), alpha=(alpha, "H W"))
+    pixels = (torch.cat([image, alpha[None]]).detach().clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu()
+    with replacing(path) as temporary:
+        Image.fromarray(pixels.contiguous().numpy()).save(temporary, format="PNG")
+
+
 def animation_bytes(images: Sequence[Tensor], frame_ms: int = 250) -> bytes:
     """Pictures (3, H, W) of one size, one after the other, as an animated WebP, which every browser plays."""
     buffer = io.BytesIO()
