@@ -79,13 +79,16 @@ def read_transforms(path: Path, sizes: Mapping[str, tuple[int, int]] | None = No
     return frames
 
 
-def write_transforms(path: Path, views: Sequence[View], file_paths: Sequence[str] | None = None) -> None:
+def write_transforms(
+    path: Path, views: Sequence[View], file_paths: Sequence[str] | None = None, points: str = ""
+) -> None:
     """Writes the cameras of views as a transforms.json, PINHOLE, with intrinsics in every frame.
 
     Args:
         path: Written whole or not at all.
         views: Their pictures are not written. Generated ones get the extra key `"generated": true`.
         file_paths: Of the pictures, relative to the file's folder; images/NAME when None.
+        points: A point cloud to start from, relative to the file's folder; none when empty.
     """
     paths = [f"images/{view.name}" for view in views] if file_paths is None else list(file_paths)
     if len(paths) != len(views):
@@ -98,7 +101,8 @@ def write_transforms(path: Path, views: Sequence[View], file_paths: Sequence[str
         frame["transform_matrix"] = (view.c2w.double().cpu() * GL_TO_CV + 0.0).tolist()  # + 0.0 makes -0.0 a 0.0
         frames.append(frame | ({"generated": True} if view.generated else {}))
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps({"camera_model": "PINHOLE", "frames": frames}, indent=1), encoding="utf-8")
+        meta = {"camera_model": "PINHOLE"} | ({"ply_file_path": points} if points else {}) | {"frames": frames}
+        temporary.write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 
 def is_camera_path(path: Path) -> bool:

@@ -98,6 +98,13 @@ def read_gaussians(path: Path) -> Gaussians:
     )
 
 
+def is_compressed(path: Path) -> bool:
+    """Whether a PLY file is SuperSplat's compressed kind, by its header."""
+    with open(path, "rb") as file:
+        header = file.read(4096).split(b"end_header")[0]
+    return b"element chunk" in header and b"packed_position" in header
+
+
 def write_points(path: Path, points: Points) -> None:
     """Writes points as a coloured point cloud: x y z float32, red green blue 8 bits; whole or not at all."""
     import plyfile

@@ -54,12 +54,12 @@ def test_depth_and_alpha(known_scene, run, tmp_path):
         assert done.exit_code == 0, done.output
     scene = load_scene(known_scene)
     view = scene.posed.views[0]
-    file = sorted((tmp_path / "--depth").iterdir())[0]
+    file = min((tmp_path / "--depth").iterdir())
     depth = read_depth(file)
     drawn = drawer(scene.gaussians, scene.look)(view.cameras.scaled_to(*depth.shape))
     wanted = drawn.median_depth[0]
     assert torch.allclose(depth[wanted > 0], wanted[wanted > 0], rtol=1e-3)
-    with Image.open(sorted((tmp_path / "--alpha").iterdir())[0]) as picture:
+    with Image.open(min((tmp_path / "--alpha").iterdir())) as picture:
         assert picture.mode == "RGBA"
         rgba = torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
     background = torch.tensor(scene.look.background)[:, None, None]
