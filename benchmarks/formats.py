@@ -9,6 +9,7 @@ colours, of rotations in degrees, of degree-1 coefficients. Formats may put Gaus
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -27,8 +28,10 @@ def scene(count: int) -> Gaussians:
     g = torch.Generator().manual_seed(0)
     sh = 0.15 * torch.randn(count, 4, 3, generator=g)
     sh[:, 0] = (torch.rand(count, 3, generator=g) - 0.5) / 0.2821
+    side = math.ceil(count ** (1 / 3))  # on a grid, a little off: none so near to another that it could be taken for it
+    cells = torch.stack(torch.meshgrid(*[torch.arange(side)] * 3, indexing="ij"), dim=-1).reshape(-1, 3)[:count]
     return Gaussians(
-        4 * torch.rand(count, 3, generator=g) - 2,
+        4 * (cells + 0.3 * torch.rand(count, 3, generator=g)) / side - 2,
         torch.nn.functional.normalize(torch.randn(count, 4, generator=g), dim=1),
         2 * torch.rand(count, 3, generator=g) - 6,
         2 * torch.randn(count, generator=g),

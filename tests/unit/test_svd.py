@@ -136,7 +136,8 @@ def test_weights_come_from_a_folder_and_another_models_are_refused(pipeline, tmp
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     pipeline.save_pretrained(tmp_path / "svd")
     prior, query = Svd.load(str(tmp_path / "svd"), pytest.fail), question(0.7)
-    assert torch.equal(prior.generate(query, steps=2).rgb, Svd(pipeline).generate(query, steps=2).rgb)
+    found, wanted = prior.generate(query, steps=2).rgb, Svd(pipeline).generate(query, steps=2).rgb
+    assert torch.allclose(found, wanted, atol=1e-5)  # sums of other memory may be rounded otherwise
     index = tmp_path / "svd" / "model_index.json"
     index.write_text(index.read_text().replace("StableVideoDiffusionPipeline", "WanVACEPipeline"))
     with pytest.raises(UserError, match="holds a WanVACEPipeline, needed a StableVideoDiffusionPipeline"):

@@ -5,10 +5,12 @@ SPZ is specified with y up (RUB), which gaussforge leaves to its caller: scenes 
 
 from __future__ import annotations
 
+import ctypes
 import gzip
 import json
 import os
 import struct
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -164,10 +166,13 @@ def _check_webp(archive: zipfile.ZipFile, info: zipfile.ZipInfo, count: int, pat
 @contextmanager
 def _quiet() -> Iterator[None]:
     """gaussforge writes to standard output by itself, which is kept for results."""
+    sys.stdout.flush()
     saved = os.dup(1)
     try:
         os.dup2(2, 1)
         yield
     finally:
+        if sys.platform != "win32":
+            ctypes.CDLL(None).fflush(None)  # what C keeps back would come out later
         os.dup2(saved, 1)
         os.close(saved)
