@@ -27,7 +27,7 @@ def export(
         typer.Option(
             "--format",
             "-f",
-            help="ply, compressed-ply, splat, ksplat, spz, sog, gltf (splats); points, mesh; colmap, nerfstudio (photos and cameras).",
+            help="ply, compressed-ply, splat, ksplat, spz, sog, gltf (splats); html (one page with a viewer); points, mesh; colmap, nerfstudio (photos and cameras).",
             show_default=False,
         ),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from sparse3d.errors import UserError, did_you_mean
-from sparse3d.frames import half_turn, to_degree
+from sparse3d.frames import half_turn, levelling, rotated, to_degree
 from sparse3d.io._atomic import replacing
 from sparse3d.io.colmap import write_model
 from sparse3d.io.folders import output_folder
@@ -21,11 +21,13 @@ from sparse3d.io.splats import read_splats, write_splats
 from sparse3d.io.views import file_names
 from sparse3d.kernels.reference import SH_C0
 from sparse3d.mesh import fused
+from sparse3d.paths import focus_point, orbit
 from sparse3d.progress import Reporter, StageReporter, silent
 from sparse3d.render import drawer
-from sparse3d.types import Gaussians, Points, PosedViews
+from sparse3d.types import Cameras, Gaussians, Points, PosedViews
 
 _SOLID = 0.1  # opacity from which a Gaussian is a point
+_LOOP = 12  # cameras of the loop that a page plays
 _MOST_POINTS = 200_000  # of seed points: more of them end other programs
 
 
@@ -98,6 +100,28 @@ def _mesh(source: Source, output: Path, options: Options, progress: StageReporte
         mesh.export(str(temporary))
 
 
+def _html(source: Source, output: Path, options: Options, progress: StageReporter) -> None:
+    from sparse3d.viewer.placement import up_direction
+    from sparse3d.viewer.static_page import write_html
+
+    scene = source.whole("html")
+    turn = levelling(torch.from_numpy(up_direction(scene.posed)))  # the page's up is y
+    found = to_degree(scene.gaussians, min(options.max_sh_degree, scene.gaussians.sh_degree))
+    first, viewpoints = scene.posed.views[0], scene.viewpoints()
+    turned = torch.eye(4)
+    turned[:3, :3] = turn
+    cameras = lambda c2w: Cameras(turned @ c2w, first.K.expand(len(c2w), 3, 3), first.height, first.width)
+    write_html(
+        output,
+        rotated(found, turn),
+        cameras(first.c2w[None]),
+        turn @ focus_point(viewpoints),
+        background=scene.look.background,
+        loop=cameras(orbit(viewpoints, _LOOP)),
+        title=source.path.name,
+    )
+
+
 def _colmap(source: Source, output: Path, options: Options, progress: StageReporter) -> None:
     write_model(output / "sparse" / "0", _with_pictures(source.whole("colmap").posed, output / "images"))
 
@@ -144,6 +168,7 @@ FORMATS: dict[str, Format] = {
     "spz": Format(".spz", "Niantic's, version 3", _splats),
     "sog": Format(".sog", "PlayCanvas', the smallest", _splats),
     "gltf": Format(".glb", "KHR_gaussian_splatting (release candidate)", _splats),
+    "html": Format(".html", "one page that opens in any browser", _html),
     "points": Format(".ply", "centres as a coloured point cloud", _points),
     "mesh": Format(".glb", "triangles with vertex colours", _mesh, also=(".obj", ".ply", ".stl")),
     "colmap": Format("", "photos and cameras as a COLMAP model", _colmap),

@@ -28,7 +28,7 @@ from sparse3d.render import Look, drawer
 
 @pytest.mark.parametrize("kind", sorted(FORMATS))
 def test_every_format_is_written_beside_the_scene(known_scene, run, kind):
-    if kind in ("compressed-ply", "ksplat", "spz", "sog"):
+    if kind in ("ksplat", "spz", "sog"):
         pytest.importorskip("gaussforge")
     if kind == "mesh":
         pytest.importorskip("skimage")

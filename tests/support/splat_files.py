@@ -113,7 +113,14 @@ def compressed_ply(path: Path) -> Fields:
         "opacities": (color & 255) / 255,
         "dc": (rgb - 0.5) / 0.28209479177387814,
         "quats": quats,
+        "sh": _bytes_of_sh(ply["sh"].data),
     }
+
+
+def _bytes_of_sh(table: np.ndarray) -> np.ndarray:
+    """SuperSplat's columns are those of a standard PLY: all of red, then green, then blue; 256 steps from -4 to 4."""
+    columns = np.stack([table[f"f_rest_{i}"] for i in range(len(table.dtype.names))], axis=1).astype(np.float64)
+    return ((columns + 0.5) / 256 - 0.5).reshape(len(table), 3, -1).transpose(0, 2, 1) * 8
 
 
 def sog(path: Path) -> Fields:

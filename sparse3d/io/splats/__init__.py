@@ -11,13 +11,14 @@ from pathlib import Path
 from sparse3d.errors import UserError, did_you_mean
 from sparse3d.io.ply import is_compressed, read_gaussians, write_gaussians
 from sparse3d.io.splats import antimatter, forge, gltf
+from sparse3d.io.splats.compressed import read_compressed, write_compressed
 from sparse3d.types import Gaussians
 
 Read = Callable[[Path], Gaussians]
 Write = Callable[[Path, Gaussians], None]
 
 SUFFIXES: dict[str, tuple[Read, Write]] = {
-    ".compressed.ply": (forge.reader("compressed.ply"), forge.writer("compressed.ply")),
+    ".compressed.ply": (read_compressed, write_compressed),
     ".ply": (read_gaussians, write_gaussians),
     ".splat": (antimatter.read_splat, antimatter.write_splat),
     ".ksplat": (forge.reader("ksplat"), forge.writer("ksplat")),

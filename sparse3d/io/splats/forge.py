@@ -1,4 +1,4 @@
-"""Formats by gaussforge (Apache-2.0): SuperSplat's compressed PLY, KSPLAT, SPZ of Niantic, SOG of PlayCanvas.
+"""Formats by gaussforge (Apache-2.0): KSPLAT, SPZ of Niantic, SOG of PlayCanvas.
 
 SPZ is specified with y up (RUB), which gaussforge leaves to its caller: scenes are turned by `frames.half_turn` on the way.
 """
