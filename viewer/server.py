@@ -1,6 +1,6 @@
 """Serve a scene to the browser: splats, cameras, sparse points and depth, with a panel to show and hide them.
 
-The server has no login, so it listens on this machine only unless told otherwise, and no page it serves can upload,
+It listens on this machine only unless told otherwise, other web pages cannot talk to it (`gate`), and no page it serves can upload,
 name a file or open a tunnel.
 """
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from sparse3d.errors import UserError, did_you_mean
 from sparse3d.types import Gaussians, PosedViews, View
 from sparse3d.viewer.arrays import Splats, depth_points, splats_from_gaussians, thumbnail
+from sparse3d.viewer.gate import Gate, guarded
 from sparse3d.viewer.placement import (
     SCENE_RADIUS,
     Placement,
@@ -40,6 +41,8 @@ ALL_VIEWS = "all"
 class _Server(viser.ViserServer):
     """A viser server that never opens viser's public tunnel, whichever message a page sends."""
 
+    token: str | None = None
+
     def request_share_url(self, verbose: bool = True) -> str | None:
         """None: a scene made of somebody's photos is not published from here."""
         return None
@@ -54,6 +57,7 @@ def open_server(
     host: str = "127.0.0.1",
     port: int = 8080,
     max_gaussians: int = MAX_GAUSSIANS,
+    token: str | None = None,
 ) -> viser.ViserServer:
     """A running server of the scene; it serves from its own thread until `stop()`.
 
@@ -66,9 +70,10 @@ def open_server(
         views: Cameras, photos and sparse points in the same world.
         depths: View name to (h, w) z-depth in world units, 0 where unknown; may be smaller than the view.
         background: sRGB in [0, 1] of what lies behind the scene, as it was optimized; the page's own white when None.
-        host: Address to listen on. Anything but this machine's own lets others in: there is no login.
+        host: Address to listen on. Anything but this machine's own lets others in, unless there is a token.
         port: Port to listen on; the next free one is taken when it is in use, and any free one for 0. See `address`.
         max_gaussians: Draw at most this many, the most visible ones.
+        token: What visitors have to bring in the address, see `address`; None lets in everyone who reaches it.
 
     Raises:
         UserError: nothing can listen on `host`, or `port` is no port.
@@ -87,7 +92,9 @@ def open_server(
     }
 
     _check_address(host, port)
-    server = _Server(host=host, port=port, label="sparse3d", verbose=False)
+    with guarded(Gate(token, is_local(host))):
+        server = _Server(host=host, port=port, label="sparse3d", verbose=False)
+    server.token = token
     try:
         server.gui.configure_theme(show_share_button=False)
         server.scene.set_up_direction(up_direction(views))
@@ -108,7 +115,13 @@ def open_server(
 def address(server: viser.ViserServer) -> str:
     """The http URL to open, with the port that the server really got."""
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.get_host(), server.get_host())
-    return f"http://{f'[{host}]' if ':' in host else host}:{server.get_port()}"
+    token = getattr(server, "token", None)
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.get_port()}{'' if token is None else f'/?token={token}'}"
+
+
+def is_local(host: str) -> bool:
+    """Whether an address is reached from this machine only."""
+    return host in ("127.0.0.1", "localhost", "::1")
 
 
 def node_name(view_name: str) -> str:
