@@ -59,12 +59,13 @@ def main() -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200_000)
+    parser.add_argument("--skip", nargs="*", default=[], choices=tuple(SUFFIXES), help="formats to leave out")
     options = parser.parse_args()
     made = scene(options.count)
     columns = ("format", "MB", "write s", "read s", "position", "size", "opacity", "colour", "rotation", "SH 1")
     table = Table(f"{options.count:,} Gaussians of SH degree 1", columns)
     with tempfile.TemporaryDirectory() as folder:
-        for suffix in SUFFIXES:
+        for suffix in (suffix for suffix in SUFFIXES if suffix not in options.skip):
             path = Path(folder) / f"scene{suffix}"
             began = time.monotonic()
             write_splats(path, made)

@@ -32,6 +32,7 @@ class Overlap:
 
     points: Tensor  # (P, 3) in the world; the camera's centre where there is no depth
     said: Tensor  # (V, P) uint8, values of Said; its own row is NOTHING
+    places: Tensor  # (P, 2) where they lie in the picture, 0 to 1 from its upper left corner
 
 
 def overlaps(maps: Sequence[DepthMap], tolerance: float) -> list[Overlap]:
@@ -65,7 +66,7 @@ def _overlap(index: int, maps: Sequence[DepthMap], tolerance: float) -> Overlap:
     for other, other_map in enumerate(maps):
         if other != index:
             said[other] = torch.where(known, _said(points, pixels, found, other_map, tolerance), int(Said.NOTHING))
-    return Overlap(points, said)
+    return Overlap(points, said, pixels / torch.tensor([width, height]))
 
 
 def _said(points: Tensor, pixels: Tensor, found: DepthMap, other: DepthMap, tolerance: float) -> Tensor:

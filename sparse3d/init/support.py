@@ -13,6 +13,8 @@ from sparse3d.init.depth_map import DepthMap
 from sparse3d.init.overlap import Overlap, Said, overlaps
 from sparse3d.init.suspects import find_suspects
 
+_LEANS = 0.2  # of half the picture: a mean place farther off the middle is a side
+
 
 @dataclass(frozen=True)
 class ViewSupport:
@@ -22,6 +24,7 @@ class ViewSupport:
     twice: float  # another view sees the same surface there
     disputed: float  # others should see it too, and see something else or have no depth there
     once: float  # no other view sees it, or it has no depth: how far away it is is a guess
+    side: str = ""  # where most of what it alone sees lies in its picture: left, right, top, bottom; empty: all over
     weight: float = 1.0  # in (0, 1]: 1 unless the view's camera evidently contradicts the others
 
 
@@ -63,7 +66,7 @@ def support_of(maps: Sequence[DepthMap], tolerance: float) -> Support:
     views = []
     for index, (found, there) in enumerate(zip(maps, seen, strict=True)):
         weight = suspects[index].weight if index in suspects else 1.0
-        views.append(ViewSupport(found.view.name, *_shares(there), weight))
+        views.append(ViewSupport(found.view.name, *_shares(there), _side(there), weight))
     pixels = [len(there.points) for there in seen]
     once = sum(view.once * count for view, count in zip(views, pixels, strict=True)) / max(1, sum(pixels))
     warnings = tuple(f"{maps[index].view.name}: {suspect.found}" for index, suspect in suspects.items())
@@ -77,11 +80,25 @@ def support_facts(support: Support) -> dict[str, Any]:
             "twice": round(view.twice, 4),
             "disputed": round(view.disputed, 4),
             "once": round(view.once, 4),
+            "side": view.side,
             "weight": view.weight,
         }
         for view in support.views
     }
     return {"once": round(support.once, 4), "sentence": support.sentence(), "views": views}
+
+
+def _side(there: Overlap) -> str:
+    """The side of the picture that what only it sees leans to, by its mean place; empty where that is about the middle."""
+    alone = ((there.said == Said.NOTHING) | (there.said == Said.HIDDEN)).all(dim=0)
+    if not alone.any():
+        return ""
+    across, down = (2 * there.places[alone].mean(0) - 1).tolist()
+    if max(abs(across), abs(down)) < _LEANS:
+        return ""
+    if abs(across) >= abs(down):
+        return "right" if across > 0 else "left"
+    return "bottom" if down > 0 else "top"
 
 
 def _shares(there: Overlap) -> tuple[float, float, float]:

@@ -40,6 +40,7 @@ class Fit:
     gaussians: Gaussians
     views: tuple[View, ...]  # the same objects as were given, or the views with their refined cameras
     camera_changes: dict[str, float] | None = None  # how far the cameras went; None: they were not refined
+    losses: tuple[tuple[int, float], ...] = ()  # steps, every tenth, and their losses
 
 
 def look_of(views: tuple[View, ...], config: OptimizeConfig) -> Look:
@@ -135,6 +136,7 @@ def optimize(
         loss = _step(state, shots, config, rasterize, look, unit)
         state.step = done = state.step + 1
         if done % _REPORT_EVERY == 0 or done == config.steps:
+            state.losses.append((done, float(loss)))
             progress.step(done, config.steps, loss=float(loss), gaussians=len(parameters))
         if on_step is not None:
             on_step(done, parameters.gaussians)
@@ -148,7 +150,10 @@ def optimize(
     fitted = _without_faint(parameters.gaussians.to(torch.device("cpu")), config.prune_opacity)
     if gains is not None and (changes := described(views, gains)):
         progress.note(f"photos of another exposure or white balance, made up for: {changes}")
-    return Fit(fitted, views) if cameras is None else Fit(fitted, cameras.refined(), cameras.summary())
+    losses = tuple(state.losses)
+    if cameras is None:
+        return Fit(fitted, views, losses=losses)
+    return Fit(fitted, cameras.refined(), cameras.summary(), losses)
 
 
 def round_of_views(count: int, weights: Sequence[float] | None, generator: torch.Generator) -> list[int]:

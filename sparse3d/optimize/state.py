@@ -23,6 +23,7 @@ class State:
     generator: torch.Generator  # of the order of the views
     draws: torch.Generator  # of what is drawn for each Gaussian, where these are
     step: int = 0  # steps done
+    losses: list[tuple[int, float]] = field(default_factory=list)  # steps and the losses of some of them
     order: list[int] = field(default_factory=list)  # views that the round still has to come to, last first
 
     def save(self, path: Path, key: str, spent_s: float) -> None:
@@ -38,6 +39,7 @@ class State:
             "spent_s": spent_s,
             "step": self.step,
             "order": self.order,
+            "losses": self.losses,
             "gains": self.gains,
             "generator": self.generator.get_state(),
             "draws": self.draws.get_state(),
@@ -63,4 +65,5 @@ class State:
         self.generator.set_state(saved["generator"])
         self.draws.set_state(saved["draws"])
         self.step, self.order = saved["step"], list(saved["order"])
+        self.losses = [(int(step), float(loss)) for step, loss in saved["losses"]]
         return float(saved["spent_s"])

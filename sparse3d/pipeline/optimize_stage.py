@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -71,6 +72,7 @@ def optimize_stage(
             device=device_of(backend),
         )
         write_gaussians(folder / "scene.ply", fit.gaussians)
+        (folder / "losses.json").write_text(json.dumps(fit.losses), encoding="utf-8")
         if refine:
             save_refined(folder, with_refined(posed.views, training.views, fit.views[: len(training.views)]))
         look = asdict(look_of((*training.views, *drawn), config.optimize))

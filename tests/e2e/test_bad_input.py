@@ -234,7 +234,7 @@ def test_wrong_settings_stop_before_any_work(run, photos, tmp_path):
 
 def test_render_needs_one_way(run, known_scene, tmp_path):
     assert_refused(run("render", known_scene, "-o", tmp_path / "o"), "--camera FILE and --path orbit")
-    assert_refused(run("render", known_scene, "--path", "helix", "-o", tmp_path / "o"), "choose orbit")
+    assert_refused(run("render", known_scene, "--path", "helix", "-o", tmp_path / "o"), "choose one of orbit")
 
 
 def test_eval_needs_held_out_views(run, known_scene, photos):

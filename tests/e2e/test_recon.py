@@ -95,7 +95,7 @@ def test_the_scene_folder_opens_in_other_tools(scene):
 def test_the_report_holds_everything_it_shows(scene):
     page = (scene / "report.html").read_text()
     assert (
-        page.count("data:image/jpeg;base64,") == 8 + 6 and "<svg" in page and "held out" in page
+        page.count("data:image/jpeg;base64,") == 2 * 8 + 6 and "<svg" in page and "held out" in page
     )  # renders, depth maps
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert (scene / "preview.jpg").stat().st_size > 5000

@@ -10,6 +10,7 @@ import torch
 from support.browser import page, settled
 
 from sparse3d.frames import to_degree
+from sparse3d.io.images import read_image
 from sparse3d.io.load import load_scene
 from sparse3d.metrics.image import psnr
 from sparse3d.render import render
@@ -85,3 +86,32 @@ def test_a_visitor_who_leaves_midway_stops_nothing(shown, tmp_path):
     with page(address(server), 640, 480) as opened:
         picture = settled(opened, tmp_path / "page.png")
     assert float(picture.std()) > 0.05
+
+
+def test_the_reports_slider_goes_from_render_to_photo(known_scene, tmp_path):
+    """From disk, by mouse and by keyboard, in light and dark."""
+    report = known_scene / "report.html"
+    assert "http" not in report.read_text(encoding="utf-8").replace("http://www.w3.org", "")
+    with page(f"file://{report}", 900, 700) as opened:
+        first = opened.locator(".ab").first
+        slider = first.locator("input")
+        render, photo = (first.locator("img").nth(i) for i in (0, 1))
+        assert render.get_attribute("alt") == "render" and photo.get_attribute("alt") == "photo"
+        shots = []
+        for value in ("0", "100"):
+            slider.fill(value)
+            shots.append(first.screenshot())
+        slider.focus()
+        for _ in range(20):
+            slider.press("ArrowLeft")
+        assert int(slider.input_value()) == 80
+        box = first.bounding_box()
+        opened.mouse.click(box["x"] + 0.25 * box["width"], box["y"] + 0.5 * box["height"])
+        assert abs(int(slider.input_value()) - 25) <= 3
+        opened.emulate_media(color_scheme="dark")
+        opened.screenshot(path=str(tmp_path / "dark.png"), full_page=True)
+        assert opened.locator("h2", has_text="Loss").count() == 1 and opened.locator("h2", has_text="Time").count() == 1
+    (tmp_path / "all-photo.png").write_bytes(shots[0])
+    (tmp_path / "all-render.png").write_bytes(shots[1])
+    left, right = (read_image(tmp_path / name).image for name in ("all-photo.png", "all-render.png"))
+    assert 15 < psnr(left, right) < 45  # two pictures of one place

@@ -14,12 +14,16 @@ from torch import Tensor
 
 from sparse3d.geometry import fitted_size, resize_mask
 from sparse3d.io._atomic import replacing
-from sparse3d.io.images import animation_bytes, jpeg_bytes, read_image, write_image
+from sparse3d.io.images import animation_bytes, read_image, write_image
 from sparse3d.io.scene import SceneFolder
 from sparse3d.io.views import load_views
 from sparse3d.metrics.image import psnr
 from sparse3d.metrics.protocol import ALIGNED, beside
 from sparse3d.render import Draw
+from sparse3d.report.advice import advice_section
+from sparse3d.report.compare import STYLE, compared, picture
+from sparse3d.report.curves import loss_section, time_section
+from sparse3d.report.single import single_section
 from sparse3d.types import PosedViews
 
 Item = TypeVar("Item")
@@ -31,7 +35,8 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:64rem;padding:0 1rem;color:#1c2733;background:#fff}
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left}
 figure{display:inline-block;margin:0 1rem 1rem 0}figcaption{color:#5a6875;font-size:.85rem}img{max-width:100%;border-radius:4px}
-.warning{background:#fff3cd;border-left:4px solid #e0a800;padding:.4rem .8rem;margin:.3rem 0}code{background:#f0f3f6;padding:.1rem .3rem}
+.plot{max-width:100%;font-size:11px}.plot polyline{fill:none;stroke:#d9480f;stroke-width:1.5}.plot .faint{stroke:#d9480f;opacity:.25;stroke-width:1}
+.plot text{fill:currentColor}.bar-time{height:.8rem;background:#4c6ef5;border-radius:2px}.warning{background:#fff3cd;border-left:4px solid #e0a800;padding:.4rem .8rem;margin:.3rem 0}code{background:#f0f3f6;padding:.1rem .3rem}
 @media(prefers-color-scheme:dark){body{background:#14191f;color:#dfe6ec}.warning{background:#3a3110}code{background:#232b33}}
 """
 
@@ -51,26 +56,26 @@ def write_report(scene: SceneFolder, posed: PosedViews, gaussian_count: int, dra
         mask = None if view.mask is None else resize_mask(view.mask, height, width)
         kind = "held out" if view.name in held_out else "learned from"
         figures.append(
-            f"<figure>{_picture(pair)}<figcaption>{html.escape(view.name)}: {kind}, {psnr(render, photo, mask):.1f} dB</figcaption></figure>"
+            f"<figure>{compared(render, photo, view.name)}<figcaption>{html.escape(view.name)}: {kind}, {psnr(render, photo, mask):.1f} dB</figcaption></figure>"
         )
-    stages = "".join(
-        f"<tr><td>{name}</td><td>{stage['seconds']:.1f} s</td></tr>" for name, stage in manifest["stages"].items()
-    )
     warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in _warnings(manifest))
     scores = (manifest.get("scores") or {}).get("mean")
     measured = f"<p>On {len(held_out)} held-out views: {_measured(scores)}</p>" if scores else ""
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{html.escape(scene.path.name)}: sparse3d</title><style>{_STYLE}</style>
+<title>{html.escape(scene.path.name)}: sparse3d</title><style>{_STYLE}{STYLE}</style>
 <h1>{html.escape(scene.path.name)}</h1>
 <p>{len(posed.views)} of {manifest["stages"]["01_pose"]["photos_found"]} photos placed, {len(posed.points)} sparse points,
 {gaussian_count} Gaussians, made by sparse3d {html.escape(manifest["sparse3d"])}.</p>
 <p>Look at it: <code>sparse3d view {html.escape(str(scene.path))}</code></p>{measured}{warnings}
-<h2>Renders, photos to their right</h2>{"".join(figures)}
+{single_section(scene.facts("02_init").get("lift"))}
+<h2>Renders over photos</h2><p>Move the slider: to its left the render, to its right the photo.</p>{"".join(figures)}
+{advice_section(scene.facts("02_init").get("support"))}
 <h2>Cameras from above</h2>{_camera_plot(posed)}
 {_pose_table(scene)}
 {_depth_section(scene)}
 {_drawn_section(scene)}
-<h2>Time</h2><table>{stages}</table></html>
+{loss_section(scene.stage_path("04_optimize"))}
+{time_section({name: stage["seconds"] for name, stage in manifest["stages"].items()})}</html>
 """
     with replacing(scene.path / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -103,7 +108,7 @@ def _depth_section(scene: SceneFolder) -> str:
         return ""
     facts = scene.facts("02_init")
     figures = "".join(
-        f"<figure>{_picture(_small(read_image(file).image))}<figcaption>{html.escape(file.stem)}</figcaption></figure>"
+        f"<figure>{picture(_small(read_image(file).image))}<figcaption>{html.escape(file.stem)}</figcaption></figure>"
         for file in _spread(files, _SHOWN)
     )
     return (
@@ -177,11 +182,6 @@ def _spread(items: Sequence[Item], count: int) -> list[Item]:
     """At most so many, evenly spread over all."""
     chosen = torch.linspace(0, len(items) - 1, min(count, len(items))).round().long().tolist()
     return [items[i] for i in chosen]
-
-
-def _picture(image: Tensor) -> str:
-    data = base64.b64encode(jpeg_bytes(image)).decode()
-    return f'<img alt="" width="{image.shape[2]}" height="{image.shape[1]}" src="data:image/jpeg;base64,{data}">'
 
 
 def _camera_plot(posed: PosedViews) -> str:
