@@ -47,9 +47,9 @@ def load_anything(path: Path) -> Viewable:
         return _cameras(path / "transforms.json", path)
     if path.is_dir() and (model := find_model(path)) is not None:
         return _cameras(model, path)
-    found = "does not exist" if not path.exists() else "is none of these"
+    found = "does not exist" if not path.exists() else "is not a scene folder, nor anything else to look at"
     raise UserError(
-        f"{path} {found}. What can be looked at: a scene folder, a file of splats ({', '.join(SUFFIXES)}), a folder with a COLMAP model or a "
+        f"{path} {found}. Give a scene folder, a file of splats ({', '.join(SUFFIXES)}), a folder with a COLMAP model or a "
         "transforms.json and its photos"
     )
 
