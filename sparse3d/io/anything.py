@@ -50,7 +50,7 @@ def load_anything(path: Path) -> Viewable:
     found = "does not exist" if not path.exists() else "is not a scene folder, nor anything else to look at"
     raise UserError(
         f"{path} {found}. Give a scene folder, a file of splats ({', '.join(SUFFIXES)}), a folder with a COLMAP model or a "
-        "transforms.json and its photos"
+        "transforms.json and its photos; make a scene with: sparse3d recon PHOTOS -o SCENE"
     )
 
 
