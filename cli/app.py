@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,21 +23,45 @@ from sparse3d.cli.recon import recon
 from sparse3d.cli.render import render
 from sparse3d.cli.view import view
 from sparse3d.errors import UserError
+from sparse3d.io._disk import telling
+
+
+class _Stopped(KeyboardInterrupt):
+    """The system, a scheduler or a closed terminal asks to stop; temporary files are removed as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 class _Commands(TyperGroup):
-    """Exit codes: 2 for what the user can put right, 130 for Ctrl-C; anything else is a fault of ours and shows its traceback."""
+    """Exit codes: 2 for what the user can put right, 130 for Ctrl-C, 143 for SIGTERM; anything else is a fault of ours and shows its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with telling(Path.cwd(), "nothing half-written is left", "name another place with -o"):
+                return super().invoke(ctx)
         except UserError as problem:
             error(str(problem))
             raise typer.Exit(2) from problem
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             error("stopped. Finished stages are kept; the same command goes on from there")
-            raise typer.Exit(130) from None
+            raise typer.Exit(128 + (stop.number if isinstance(stop, _Stopped) else signal.SIGINT)) from None
+        except (MemoryError, RuntimeError) as problem:
+            if not (isinstance(problem, MemoryError) or any(words in str(problem) for words in _NO_MEMORY)):
+                raise
+            error(
+                "the memory is used up. Finished stages are kept. Take smaller pictures (--max-size, --preset fast) or fewer photos, or set "
+                "SPARSE3D_MEMORY to what may be used, as 4GB: working sizes are then chosen by it"
+            )
+            raise typer.Exit(2) from problem
 
+
+_NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "CUDA out of memory",
+    "bad_alloc",
+)  # torch's words and C++'s
 
 app = typer.Typer(
     cls=_Commands,
@@ -78,4 +104,11 @@ def main() -> None:
     # Torch's worker threads would otherwise spin between operations and, when other programs run or our own kernels'
     # threads do, hold up the ones that have work: ten times slower on two busy cores. Must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), _stop)
     app()
+
+
+def _stop(number: int, _: Any) -> None:
+    raise _Stopped(number)

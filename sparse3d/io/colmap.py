@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from sparse3d.errors import UserError
 from sparse3d.geometry import invert_rigid, project
+from sparse3d.io._atomic import sync
 from sparse3d.io._pycolmap import pycolmap
 from sparse3d.io.lens import Lens
 from sparse3d.types import Points, PosedViews
@@ -126,8 +129,25 @@ def write_model(folder: Path, posed_views: PosedViews, binary: bool = True) -> N
     suffix, other = (".bin", ".txt") if binary else (".txt", ".bin")
     with tempfile.TemporaryDirectory(prefix=".model.", dir=folder) as temporary:
         model.write_binary(temporary) if binary else model.write_text(temporary)
+        _check_whole(model, temporary, binary)
         for name in _FILES:
             if (Path(temporary) / (name + suffix)).is_file():
+                sync(Path(temporary) / (name + suffix))
                 os.replace(Path(temporary) / (name + suffix), folder / (name + suffix))
     for name in _FILES:
         (folder / (name + other)).unlink(missing_ok=True)
+
+
+def _check_whole(model: Any, folder: str, binary: bool) -> None:
+    """COLMAP does not look whether the disk took what it wrote, so the files are read again.
+
+    Raises:
+        OSError: they hold less than the model, for which a full disk is the cause that is known.
+    """
+    again = pycolmap().Reconstruction()
+    try:
+        again.read_binary(folder) if binary else again.read_text(folder)
+    except (RuntimeError, ValueError, LookupError, MemoryError) as error:
+        raise OSError(errno.ENOSPC, "the COLMAP model was not written whole", folder) from error
+    if (again.num_images(), again.num_points3D()) != (model.num_images(), model.num_points3D()):
+        raise OSError(errno.ENOSPC, "the COLMAP model was not written whole", folder)

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -25,6 +26,11 @@ from sparse3d.shapes import check_shapes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".heic", ".heif")
 
+# of files that strangers may have made; EPS, which Pillow hands to Ghostscript, is not among the formats
+_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "HEIF", "AVIF", "BMP", "GIF", "PPM", "JPEG2000")
+_MAX_BYTES = 1 << 30
+_MAX_SIDE = 65_535
+_MAX_PIXELS = 178_956_970  # where Pillow raises DecompressionBombError
 _DEPTH_SCALE = "sparse3d:depth_scale"
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 # what Pillow raises on broken files; UnidentifiedImageError is an OSError
@@ -65,11 +71,53 @@ def read_image(path: Path) -> DecodedImage:
         UnreadableImage: the file cannot be opened or decoded whole; names the file and the reason.
         UserError: a HEIC file without pillow-heif.
     """
+    return decode_image(image_bytes(path), str(path))
+
+
+def image_bytes(path: Path) -> bytes:
+    """The bytes of a file that may be an image.
+
+    Raises:
+        UnreadableImage: it cannot be read, or is larger than any photo.
+    """
     try:
-        data = path.read_bytes()
+        if (size := path.stat().st_size) > _MAX_BYTES:
+            raise UnreadableImage(
+                f"{path}: is a file of {size / 1e9:.1f} GB, more than a photo has; make it smaller first"
+            )
+        return path.read_bytes()
     except OSError as error:
         raise UnreadableImage(f"{path}: cannot be read: {error.strerror or error}") from error
-    return decode_image(data, str(path))
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Height and width as a file's header has them, nothing decoded; None for a file that is no image."""
+    try:
+        with open(path, "rb") as file:
+            return _opened(file).size[::-1]
+    except (*_BROKEN, UserError, Image.DecompressionBombError):
+        return None
+
+
+def _opened(file: IO[bytes]) -> Image.Image:
+    """The image of a file, only its header read yet.
+
+    Raises:
+        UserError: HEIC without pillow-heif.
+        ValueError: more pixels than a photo has. Other errors as of Pillow.
+    """
+    head = file.read(12)
+    file.seek(0)
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        require("pillow_heif", extra="heic", purpose="reading HEIC photos").register_heif_opener()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # photos of 100 megapixels are photos
+        Image.init()
+        stored = Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+    width, height = stored.size
+    if max(width, height) > _MAX_SIDE or width * height > _MAX_PIXELS:
+        raise ValueError(f"it has {width} x {height} pixels; make it smaller first")
+    return stored
 
 
 def decode_image(data: bytes, name: str) -> DecodedImage:
@@ -80,20 +128,16 @@ def decode_image(data: bytes, name: str) -> DecodedImage:
     they are. Colour profiles are not applied.
 
     Args:
-        data: Bytes of a JPEG, PNG, TIFF, WebP or HEIC file (or another that Pillow reads).
+        data: Bytes of a JPEG, PNG, TIFF, WebP or HEIC file, or of another kind in `_FORMATS`.
         name: The file's name, for messages.
 
     Raises:
-        UnreadableImage: not a whole image; says why.
+        UnreadableImage: not a whole image, or one of more pixels than a photo has; says why.
         UserError: HEIC without pillow-heif.
     """
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-        require("pillow_heif", extra="heic", purpose="reading HEIC photos").register_heif_opener()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # photos of 100 megapixels are photos
-            stored = Image.open(io.BytesIO(data))
-            stored.load()
+        stored = _opened(io.BytesIO(data))
+        stored.load()
         exif = _exif(stored)
         rgb, alpha = _float_rgb(ImageOps.exif_transpose(stored))
     except Image.DecompressionBombError as error:

@@ -13,7 +13,7 @@ import torch
 
 from sparse3d.errors import UserError, did_you_mean
 from sparse3d.geometry import fitted_size, resize_image, resize_mask
-from sparse3d.io.images import IMAGE_SUFFIXES, DecodedImage, Exif, UnreadableImage, decode_image
+from sparse3d.io.images import IMAGE_SUFFIXES, DecodedImage, Exif, UnreadableImage, decode_image, image_bytes
 from sparse3d.io.intrinsics import Intrinsics, with_intrinsics
 from sparse3d.io.sensors import focal_by_sensor
 from sparse3d.io.video import VIDEO_SUFFIXES
@@ -76,9 +76,9 @@ def load_photos(
     unreadable = []
     for path, name in zip(paths, names, strict=True):
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            unreadable.append(f"{path}: cannot be read: {error.strerror or error}")
+            data = image_bytes(path)
+        except UnreadableImage as error:
+            unreadable.append(str(error))
         else:
             digest = hashlib.sha256(data).hexdigest()
             if digest in photos:

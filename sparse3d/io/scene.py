@@ -15,10 +15,14 @@ from typing import Any
 
 from sparse3d import __version__
 from sparse3d.errors import UserError
-from sparse3d.io._atomic import replacing
+from sparse3d.io._atomic import is_leftover, replacing, sync, sync_tree
+from sparse3d.io._disk import check_space, telling
+from sparse3d.io._lock import file_lock
+from sparse3d.io.migrate import FORMAT, migrated
 
-FORMAT = 1  # raised when an older sparse3d could not read what this one writes
 MANIFEST = "scene.json"
+_PUBLISHED = ("cameras", "views", "depth")
+_OTHER = "choose another folder with -o"
 
 
 def content_hash(*parts: Any) -> str:
@@ -70,7 +74,7 @@ class SceneFolder:
             probe.unlink()
         except OSError as error:
             raise UserError(f"cannot write to {path}: {error.strerror}. Choose another folder with -o") from error
-        others = [p.name for p in path.iterdir() if p.name != ".lock"]
+        others = [p.name for p in path.iterdir() if p.name not in (".lock", "logs") and not is_leftover(p)]
         scene = cls(path)
         if (path / MANIFEST).is_file():
             scene.manifest()
@@ -92,7 +96,12 @@ class SceneFolder:
         try:
             manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             version = int(manifest["format"])
-        except (ValueError, KeyError, TypeError) as error:
+            if not isinstance(manifest["stages"], dict):
+                raise TypeError("stages")
+            manifest = manifest if version > FORMAT else migrated(manifest)
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(
                 f"{file} is not a scene's manifest ({error!r}). Choose another folder, or remove this one"
             ) from error
@@ -133,13 +142,15 @@ class SceneFolder:
         facts: dict[str, Any] = {}
         try:
             yield temporary, facts
+            sync_tree(temporary)
+            self._forget(name)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        self._forget(name)
         if final.exists():
             shutil.rmtree(final)
         os.replace(temporary, final)
+        sync(final.parent)
         entry = {"key": key, "seconds": round(time.monotonic() - began, 2)} | facts
         self.update({"stages": self.manifest()["stages"] | {name: entry}})
 
@@ -165,34 +176,21 @@ class SceneFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second run out of the folder; the system lifts the lock even if this process is killed.
+        """Keeps a second run out of the folder, and says of a full or closed disk what to do.
 
         Raises:
-            UserError: another run is at work in this folder.
+            UserError: another run is at work in this folder, or the disk does not take what is written in the block.
         """
-        with open(self.path / ".lock", "a+b") as file:
-            if not _try_lock(file.fileno()):
-                raise UserError(
-                    f"another sparse3d run is writing to {self.path}. Wait for it, or choose another folder with -o"
-                )
+        with (
+            telling(self.path, "finished stages are kept", _OTHER),
+            file_lock(self.path / ".lock", f"{self.path}. Wait for it, or {_OTHER}"),
+        ):
+            for folder in (self.path, *(self.path / name for name in _PUBLISHED)):
+                for file in folder.iterdir() if folder.is_dir() else ():
+                    if is_leftover(file):  # of a killed run
+                        file.unlink()
             yield
 
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks: go on without
-        return True
-    return True
+    def check_space(self, needed: int) -> None:
+        """Stops before a run that cannot be stored; errors as of `io._disk.check_space`."""
+        check_space(self.path, needed, _OTHER)

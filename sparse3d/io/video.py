@@ -79,7 +79,20 @@ def sharpness(grey: np.ndarray) -> float:
 def _frames(video: Path, filters: str, codec: str) -> Iterator[np.ndarray]:
     """Decoded frames (H, W, C) uint8, upright; one for each frame in the file, none doubled or dropped."""
     program = require("imageio_ffmpeg", extra="video", purpose="reading a video").get_ffmpeg_exe()
-    command = [program, "-nostdin", "-v", "error", "-i", str(video.absolute()), "-map", "0:v:0", "-vf", filters]
+    command = [
+        program,
+        "-nostdin",
+        "-v",
+        "error",
+        "-protocol_whitelist",
+        "file,pipe",
+        "-i",
+        str(video.absolute()),
+        "-map",
+        "0:v:0",
+        "-vf",
+        filters,
+    ]
     command += ["-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", codec, "-"]
     decoded = 0
     with tempfile.TemporaryFile() as messages:

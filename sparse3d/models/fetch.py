@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from sparse3d.errors import UserError
+from sparse3d.io._disk import DISK_ERRORS
 from sparse3d.models import store
 from sparse3d.models.registry import Bundled, HubFile, HubRepo, Model, WheelMember, lookup, resolve, size_text
 from sparse3d.progress import Reporter, StageReporter, silent
@@ -246,7 +247,7 @@ def _fetch_hub(model: Model, source: HubFile | HubRepo, force: bool, progress: S
                 f"With the files at hand: sparse3d models import {model.name} FILE"
             ) from error
         except Exception as error:  # the library lets through whatever its HTTP client raises, and that has changed
-            if isinstance(error, OSError) and error.errno in store.DISK_ERRORS:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 raise
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -17,19 +16,19 @@ import shutil
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from sparse3d.errors import UserError
+from sparse3d.io import _disk
+from sparse3d.io._disk import telling
 from sparse3d.models.registry import Bundled, HubRepo, lookup
 
 RECORD = "source.json"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
-DISK_ERRORS = (*_FULL, *_FORBIDDEN)
+_OTHER_DISK = "set SPARSE3D_CACHE to another folder"
 
 
 def root() -> Path:
@@ -236,21 +235,9 @@ def sweep() -> None:
             continue
 
 
-@contextmanager
-def writing() -> Iterator[None]:
+def writing() -> AbstractContextManager[None]:
     """Turns what goes wrong with the disk into what to do about it."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise UserError(
-                f"no space left in {root()}; nothing was changed. Free some, or set SPARSE3D_CACHE to another folder"
-            ) from error
-        if error.errno in _FORBIDDEN:
-            raise UserError(
-                f"cannot write to {root()} ({error.strerror}). Set SPARSE3D_CACHE to a folder that you may write to"
-            ) from error
-        raise
+    return telling(root(), "nothing was changed", _OTHER_DISK)
 
 
 def check_space(needed: int) -> None:
@@ -259,9 +246,4 @@ def check_space(needed: int) -> None:
     Raises:
         UserError: the disk of the cache has less than `needed` bytes.
     """
-    free = shutil.disk_usage(downloads()).free
-    if free < needed:
-        raise UserError(
-            f"{needed / 1e6:.0f} MB are needed in {root()}, and {free / 1e6:.0f} MB are free. "
-            "Free some, or set SPARSE3D_CACHE to a folder on another disk"
-        )
+    _disk.check_space(downloads(), needed, _OTHER_DISK)

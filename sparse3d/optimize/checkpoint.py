@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Writes tensors and plain values under a temporary name, then renames."""
     for leftover in path.parent.glob(f".{path.stem}.*{path.suffix}"):  # of a run killed while it saved
         leftover.unlink()
+    # through memory, for on a full disk torch.save says something about positions instead
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from sparse3d.config import Config, as_dict, update, with_assignments
@@ -19,11 +18,10 @@ from sparse3d.errors import UserError
 from sparse3d.init.initialization import Start
 from sparse3d.io.images import read_depth
 from sparse3d.io.nerfstudio import read_camera_path
-from sparse3d.io.ply import write_gaussians
 from sparse3d.io.scene import MANIFEST, SceneFolder, content_hash, file_hash
 from sparse3d.io.views import file_names, load_views, save_views
-from sparse3d.pipeline.init_stage import INIT, first_gaussians
-from sparse3d.pipeline.log import Log
+from sparse3d.pipeline.init_stage import INIT, first_gaussians, write_start
+from sparse3d.pipeline.log import Log, running
 from sparse3d.pipeline.pose_stage import POSE
 from sparse3d.priors.base import PriorCaps, ViewPrior
 from sparse3d.priors.names import NAMES, load_prior, resolved
@@ -91,8 +89,7 @@ def densify_scene(
         UserError: no scene, one without first Gaussians, a wrong setting, no such prior, or no view that can be drawn.
     """
     scene = SceneFolder.open(path)
-    log = Log(report)
-    with scene.locked():
+    with running(scene, report) as log:
         manifest = scene.manifest()
         if not scene.facts(INIT[0]) or not scene.stage_path(INIT[0]).is_dir():
             raise UserError(f"{path} has no first Gaussians and depth yet. Make them with: sparse3d init {path}")
@@ -181,8 +178,7 @@ def write_drawn(folder: Path, made: Densified) -> None:
     save_views(folder, PosedViews(made.views, Points.none()))
     (folder / "provenance.json").write_text(json.dumps(asdict(made.meta), indent=1), encoding="utf-8")
     if made.first is not None:
-        write_gaussians(folder / "init.ply", made.first.gaussians)
-        np.save(folder / "origin.npy", made.first.start.origin.numpy())
+        write_start(folder, made.first.start)
 
 
 def tell_drawn(made: Densified, progress: StageReporter) -> None:

@@ -6,23 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sparse3d import __version__
 from sparse3d.config import Config, OptimizeConfig, as_dict
 from sparse3d.errors import UserError
 from sparse3d.init.initialization import Start
-from sparse3d.io.ply import write_gaussians
 from sparse3d.io.scene import SceneFolder
 from sparse3d.io.views import load_views
 from sparse3d.lift.depth import DepthModel
 from sparse3d.lift.grow import grow
 from sparse3d.lift.photo import network_of
+from sparse3d.pipeline.budget import affordable
 from sparse3d.pipeline.densify_stage import DENSIFY, densify_key, facts_of, tell_drawn, write_drawn
 from sparse3d.pipeline.finish import finish
-from sparse3d.pipeline.init_stage import INIT, first_gaussians
+from sparse3d.pipeline.init_stage import INIT, first_gaussians, write_start
 from sparse3d.pipeline.lift_stage import LiftedPhoto, lift_key, lift_stages
-from sparse3d.pipeline.log import Log
+from sparse3d.pipeline.log import Log, running
 from sparse3d.pipeline.optimize_stage import OPTIMIZE, optimize_key, optimize_stage
 from sparse3d.priors.names import load_prior, resolved
 from sparse3d.progress import Reporter, silent
@@ -50,8 +48,9 @@ def hallucinate(path: Path, output: Path, config: Config, *, report: Reporter = 
         raise UserError(
             f"there is no photo {path}. Give one file with --single; a folder of photos is for sparse3d recon"
         )
-    scene, log = SceneFolder.create(output), Log(report)
-    with scene.locked():
+    scene = SceneFolder.create(output)
+    with running(scene, report) as log:
+        config = affordable(scene, [path], config, log)
         scene.update({"sparse3d": __version__, "settings": as_dict(config)})
         network = network_of(config.lift)
         config = replace(
@@ -124,8 +123,7 @@ def _grow_stage(
                 progress=progress,
             )
             write_drawn(folder, made.densified)
-            write_gaussians(folder / "init.ply", made.start.gaussians)
-            np.save(folder / "origin.npy", made.start.origin.numpy())
+            write_start(folder, made.start)
             tell_drawn(made.densified, progress)
             facts |= facts_of(made.densified, prior) | {"added": made.added, "warnings": log.taken()}
         progress.done(

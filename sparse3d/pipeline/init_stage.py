@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +23,7 @@ from sparse3d.io.publish import publish_cameras, publish_gaussians
 from sparse3d.io.scene import MANIFEST, SceneFolder, content_hash
 from sparse3d.io.views import file_names, load_views
 from sparse3d.optimize.loop import look_of
-from sparse3d.pipeline.log import Log
+from sparse3d.pipeline.log import Log, running
 from sparse3d.pipeline.pose_stage import POSE
 from sparse3d.progress import Reporter, silent
 from sparse3d.types import PosedViews
@@ -43,6 +44,14 @@ def first_gaussians(scene: SceneFolder, stage: Path | None = None) -> Start:
     return Start(read_gaussians(stage / "init.ply"), torch.from_numpy(np.load(stage / "origin.npy")))
 
 
+def write_start(folder: Path, start: Start) -> None:
+    """Writes what `first_gaussians` reads."""
+    write_gaussians(folder / "init.ply", start.gaussians)
+    buffer = io.BytesIO()  # on a full disk np.save says how many numbers it wrote instead
+    np.save(buffer, start.origin.numpy())
+    (folder / "origin.npy").write_bytes(buffer.getbuffer())
+
+
 def init_stage(scene: SceneFolder, training: PosedViews, names: list[str], config: Config, key: str, log: Log) -> None:
     """Writes first Gaussians and depth of the training views; `names` are those of all views."""
     progress = log.stage("init")
@@ -54,8 +63,7 @@ def init_stage(scene: SceneFolder, training: PosedViews, names: list[str], confi
         progress.note(f"initializer: {found.method} ({found.why})")
         for text in found.notes:
             progress.warning(text)
-        write_gaussians(folder / "init.ply", found.gaussians)
-        np.save(folder / "origin.npy", found.start.origin.numpy())
+        write_start(folder, found.start)
         stems = file_names(names)
         for depth_map in found.maps:
             stem = stems[depth_map.view.name]
@@ -95,8 +103,7 @@ def find_gaussians(path: Path, assignments: Sequence[str] = (), *, report: Repor
         UserError: no scene, one without cameras, a wrong setting, or views that the initializer cannot take.
     """
     scene = SceneFolder.open(path)
-    log = Log(report)
-    with scene.locked():
+    with running(scene, report) as log:
         manifest = scene.manifest()
         if not scene.facts(POSE[0]) or not scene.stage_path(POSE[0]).is_dir():
             raise UserError(f"{path} has no cameras yet. Find them with: sparse3d pose PHOTOS -o {path}")

@@ -15,7 +15,6 @@ from sparse3d.init.initialization import Start
 from sparse3d.init.pictures import depth_facts, depth_picture
 from sparse3d.io.images import write_depth, write_image
 from sparse3d.io.photos import find_photos, load_photos
-from sparse3d.io.ply import write_gaussians
 from sparse3d.io.scene import SceneFolder, content_hash, file_hash
 from sparse3d.io.views import file_names, load_views, save_views
 from sparse3d.lift.depth import DepthModel, PhotoDepth
@@ -24,7 +23,7 @@ from sparse3d.lift.layers import SHELL, Layers, layers, lifted
 from sparse3d.lift.photo import NETWORK, check_photo, depth_and_camera
 from sparse3d.models import store
 from sparse3d.optimize.loop import look_of
-from sparse3d.pipeline.init_stage import INIT, first_gaussians
+from sparse3d.pipeline.init_stage import INIT, first_gaussians, write_start
 from sparse3d.pipeline.inputs import given_intrinsics, identity
 from sparse3d.pipeline.log import Log
 from sparse3d.pipeline.pose_stage import POSE
@@ -99,8 +98,7 @@ def _write(folder: Path, view: View, found: PhotoDepth, share: float, source: st
     if view.mask is not None:
         made = _masked(made, view.mask)
     start = lifted(view, made, config.lift.stride)
-    write_gaussians(folder / "init.ply", start.gaussians)
-    np.save(folder / "origin.npy", start.origin.numpy())
+    write_start(folder, start)
     np.savez(folder / "layers.npz", **{name: values.numpy() for name, values in vars(made).items()})
     stem = file_names([view.name])[view.name]
     known = made.front > 0

@@ -14,8 +14,9 @@ from sparse3d.io.images import write_image
 from sparse3d.io.publish import publish_cameras
 from sparse3d.io.scene import MANIFEST, SceneFolder, content_hash, file_hash
 from sparse3d.io.views import load_views, save_views
+from sparse3d.pipeline.budget import affordable
 from sparse3d.pipeline.inputs import checked, identity, read_photos
-from sparse3d.pipeline.log import Log
+from sparse3d.pipeline.log import Log, running
 from sparse3d.pose.estimate import estimate_poses
 from sparse3d.pose.report import matrix_picture
 from sparse3d.progress import Reporter, silent
@@ -42,8 +43,8 @@ def find_poses(
     """
     paths = checked(inputs, config, poses)
     scene = SceneFolder.create(output)
-    log = Log(report)
-    with scene.locked():
+    with running(scene, report) as log:
+        config = affordable(scene, paths, config, log)
         scene.update({"sparse3d": __version__, "settings": as_dict(config)})
         posed = pose_stage(scene, paths, config, poses, strict, log)
         scene.update({"published": None})

@@ -14,11 +14,12 @@ from sparse3d.config import Config, as_dict
 from sparse3d.errors import UserError
 from sparse3d.io.scene import SceneFolder
 from sparse3d.optimize.cameras import refines_cameras
+from sparse3d.pipeline.budget import affordable
 from sparse3d.pipeline.densify_stage import densify_key, densify_stage
 from sparse3d.pipeline.finish import finish
 from sparse3d.pipeline.init_stage import init_key, init_stage
 from sparse3d.pipeline.inputs import checked
-from sparse3d.pipeline.log import Log
+from sparse3d.pipeline.log import running
 from sparse3d.pipeline.optimize_stage import optimize_key, optimize_stage
 from sparse3d.pipeline.pose_stage import POSE, pose_stage
 from sparse3d.priors.names import resolved
@@ -74,8 +75,8 @@ def recon(
     paths = checked(inputs, config, poses)
     rasterizer(config.renderer)  # a renderer that cannot run should be known before the long stages
     scene = SceneFolder.create(output)
-    log = Log(report)
-    with scene.locked():
+    with running(scene, report) as log:
+        config = affordable(scene, paths, config, log)
         scene.update({"sparse3d": __version__, "settings": as_dict(config)})
         config = replace(config, densify=resolved(config.densify))
         posed = pose_stage(scene, paths, config, poses, strict, log)

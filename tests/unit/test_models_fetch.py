@@ -241,7 +241,7 @@ def test_a_full_disk_is_said_before_and_during(wheel, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_said(wheel, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("SPARSE3D_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="cannot write to .*file.* Set SPARSE3D_CACHE"):
+    with pytest.raises(UserError, match="cannot write to .*file.* set SPARSE3D_CACHE"):
         fetch("alpha")
 
 
