@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from sparse3d import __version__
+from sparse3d.cli.batch import batch
 from sparse3d.cli.console import error
 from sparse3d.cli.densify import densify
 from sparse3d.cli.doctor import doctor
@@ -92,6 +93,7 @@ app.command()(pose)
 app.command()(init)
 app.command()(densify)
 app.command()(hallucinate)
+app.command()(batch)
 app.command()(view)
 app.command()(render)
 app.command(name="eval")(evaluate)

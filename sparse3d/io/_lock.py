@@ -11,6 +11,10 @@ from pathlib import Path
 from sparse3d.errors import UserError
 
 
+class InUse(UserError):
+    """Another process is at work there."""
+
+
 @contextmanager
 def file_lock(path: Path, where: str) -> Iterator[None]:
     """Holds the lock of a file, which is made where it is missing and says who holds it.
@@ -20,13 +24,13 @@ def file_lock(path: Path, where: str) -> Iterator[None]:
         where: What another run is writing to and what to do, for the message.
 
     Raises:
-        UserError: another process holds it; says which.
+        InUse: another process holds it; says which.
     """
     with open(path, "a+b") as file:
         if not _try_lock(file.fileno()):
             file.seek(0)
             holder = file.read(200).decode(errors="replace").strip("\0 \n")
-            raise UserError(f"another sparse3d run {f'({holder}) ' if holder else ''}is writing to {where}")
+            raise InUse(f"another sparse3d run {f'({holder}) ' if holder else ''}is writing to {where}")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         file.flush()

@@ -1,0 +1,1 @@
+"""Many scenes: found, run by a pool of processes or a cluster, none lost."""
