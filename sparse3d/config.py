@@ -294,7 +294,10 @@ def load_config(preset: str = "balanced", assignments: Sequence[str] = ()) -> Co
     elif Path(preset).suffix in (".yaml", ".yml"):
         if not Path(preset).is_file():
             raise UserError(f"no preset file {preset}. Give an existing YAML file, or one of: {', '.join(names)}")
-        source, text = preset, Path(preset).read_text(encoding="utf-8")
+        try:
+            source, text = preset, Path(preset).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{preset} cannot be read as text: {error}") from error
     else:
         raise UserError(
             f"unknown preset {preset!r}{did_you_mean(preset, names)}; choose one of: {', '.join(names)}, or a .yaml file"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from sparse3d.push_pull import push_pull
 _SHAPE = 0.02  # relative difference of the sides' ratio that is still the same picture
 _LEAST = 0.05  # share of pixels that must have a depth
 _MILLIMETRE = 1e-3
+# what numpy raises at files that are damaged, or claim to be larger than the memory
+_NO_ARRAY = (ValueError, OSError, EOFError, SyntaxError, TypeError, KeyError, OverflowError, MemoryError, TokenError)
 
 
 def depth_of_file(path: Path, height: int, width: int, warn: Callable[[str], None]) -> PhotoDepth:
@@ -72,7 +75,7 @@ def _read(path: Path) -> tuple[Tensor, bool]:
     if kind == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+        except _NO_ARRAY as error:
             raise UserError(f"{path} is no array of numbers as np.save writes it: {error}") from error
         return _plane(array, path), True
     if kind == ".exr":
