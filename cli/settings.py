@@ -49,8 +49,8 @@ Initializer = Annotated[
     typer.Option(
         "--init",
         metavar="METHOD",
-        help="How first Gaussians are made: auto (plane sweep, and sparse points in its holes), planesweep, sfm, mvsplat, pixelsplat, "
-        "depthsplat.",
+        help="How first Gaussians are made: auto (plane sweep, and sparse points in its holes), planesweep, sfm, costvolume (our own network, "
+        "with --weights), mvsplat, pixelsplat, depthsplat.",
         show_default=False,
     ),
 ]

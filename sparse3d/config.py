@@ -62,7 +62,7 @@ class PoseConfig:
 class InitConfig:
     """First Gaussians."""
 
-    method: Literal["auto", "sfm", "planesweep", "mvsplat", "pixelsplat", "depthsplat"] = (
+    method: Literal["auto", "sfm", "planesweep", "costvolume", "mvsplat", "pixelsplat", "depthsplat"] = (
         "auto"  # auto: plane sweep, and SfM points in its holes
     )
     weights: str = ""  # of a network: a name of `sparse3d models list`, a file, or owner/name/file on the hub

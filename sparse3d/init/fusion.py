@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -20,13 +20,19 @@ _SIGMA = 0.6  # standard deviation along the surface, in distances to the next G
 _THICKNESS = 0.25  # of a Gaussian across the surface, of its smaller one along it
 
 
-def fused(maps: Sequence[DepthMap], stride: int, tolerance: float) -> Start:
+def fused(
+    maps: Sequence[DepthMap],
+    stride: int,
+    tolerance: float,
+    drawn: Callable[[int, Surfels], Gaussians] | None = None,
+) -> Start:
     """Gaussians on the surfaces of depth maps, and guesses where there is no depth.
 
     Args:
         maps: Depth maps with their views.
         stride: One Gaussian for each stride x stride pixels.
         tolerance: Relative difference of depths that still agree.
+        drawn: Gaussians of the surfels of the map of that index; `flat_gaussians` when left out.
 
     Returns:
         Of SH degree 0: flat on the surface, as large as the block of pixels they were seen in, as opaque as their depth is certain.
@@ -41,7 +47,7 @@ def fused(maps: Sequence[DepthMap], stride: int, tolerance: float) -> Start:
         seen = seen[~((seen.support == 0) & looked_through(seen.centres, others, tolerance))]
         seen = _averaged(seen, found, others, tolerance)
         origin = torch.where(seen.filled, int(Origin.FILLED), int(Origin.MATCHED)).to(torch.uint8)
-        parts.append(Start(flat_gaussians(seen), origin))
+        parts.append(Start(flat_gaussians(seen) if drawn is None else drawn(index, seen), origin))
         parts.append(Start.of(guesses(found, others, 2 * stride, tolerance), Origin.GUESSED))
     return Start.joined(parts)
 

@@ -30,7 +30,7 @@ def initialize(
 
     Args:
         views: Posed views with their sparse points.
-        config: `method` chooses: sfm (a Gaussian on each sparse point), planesweep (dense depth), auto (both), or a network.
+        config: `method` chooses: sfm (a Gaussian on each sparse point), planesweep (dense depth), auto (both), costvolume (as auto, by our own network), or another network.
         progress: Told each view.
         generator: Randomness of networks that draw; seed 0 when left out.
 
@@ -49,7 +49,7 @@ def initialize(
     if config.method == "sfm":
         return _sparse(views)
     _check_apart(views)
-    if config.method in ("auto", "planesweep"):
+    if config.method in ("auto", "planesweep", "costvolume"):
         return _with_support(_swept(views, config, progress), config, progress)
     from sparse3d.init.learned import by_network
 
@@ -67,28 +67,37 @@ def _sparse(views: PosedViews) -> Initialization:
 
 
 def _swept(views: PosedViews, config: InitConfig, progress: StageReporter) -> Initialization:
-    """Plane sweep; for "auto" with the sparse points where the sweep has holes."""
-    progress.start("plane sweep", total=len(views.views))
-    maps = estimate_depths(views, config, progress)
+    """Plane sweep, or depth by our own network; not for "planesweep" with the sparse points where it has holes."""
+    drawn = None
+    if config.method == "costvolume":
+        from sparse3d.init import costvolume
+
+        progress.start("cost volumes", total=len(views.views))
+        maps, drawn = costvolume.estimate_depths(views, config, progress)
+    else:
+        progress.start("plane sweep", total=len(views.views))
+        maps = estimate_depths(views, config, progress)
     sparse = from_points(views.points)
     if not any((found.depth > 0).any() for found in maps) and (config.method == "planesweep" or len(sparse) == 0):
         raise UserError(
-            "the plane sweep found no depth that matches: the views may not overlap, their masks may leave nothing, or the given cameras may "
+            f"the {'network' if config.method == 'costvolume' else 'plane sweep'} found no depth that matches: the views may not overlap, their masks may leave nothing, or the given cameras may "
             "not belong to these photos. Add photos that overlap by half or more"
         )
-    dense = fused(maps, config.stride, config.consistency)
+    dense = fused(maps, config.stride, config.consistency, drawn)
     stride = config.stride
     while len(dense) > config.max_gaussians:
         stride = max(stride + 1, math.floor(stride * math.sqrt(len(dense) / config.max_gaussians)))
         progress.note(
             f"{len(dense)} Gaussians are more than init.max_gaussians = {config.max_gaussians}: stride {stride}"
         )
-        dense = fused(maps, stride, config.consistency)
+        dense = fused(maps, stride, config.consistency, drawn)
     if config.method == "planesweep":
         return Initialization(dense, maps, "planesweep", "asked for")
-    why = "chosen: it needs no weights, and networks are used only when asked for"
+    method, why = "planesweep", "chosen: it needs no weights, and networks are used only when asked for"
+    if config.method == "costvolume":
+        method, why = "costvolume", f"asked for, with the weights {config.weights or 'that ship with sparse3d'}"
     missing = sparse[~settled(sparse.means, maps, config.consistency)]
-    return Initialization(Start.joined([dense, Start.of(missing, Origin.SPARSE)]), maps, "planesweep", why)
+    return Initialization(Start.joined([dense, Start.of(missing, Origin.SPARSE)]), maps, method, why)
 
 
 def _with_support(found: Initialization, config: InitConfig, progress: StageReporter) -> Initialization:

@@ -80,26 +80,44 @@ def _matched(
         similar = similarity(view, features[index], sources, [features[j] for j in chosen], depths)
     seen = torch.tensor([view.name in track for track in points.tracks], dtype=torch.bool)
     found = match(view, sources, depths, config.window, points.xyz[seen], similar, config.feature_weight)
-    depth = found.depth
+    depth = masked(view, sources, found.depth)
+    return Match(depth, found.score, found.margin)
+
+
+def masked(view: View, sources: Sequence[View], depth: Tensor) -> Tensor:
+    """The depth of a view, 0 where its mask or those of all its sources let nothing through. (H, W)"""
     if view.mask is not None:
         depth = torch.where(view.mask, depth, torch.zeros_like(depth))
     if any(source.mask is not None for source in sources):
         depth = torch.where(_seen_unmasked(world_points(view, depth), sources), depth, torch.zeros_like(depth))
-    return Match(depth, found.score, found.margin)
+    return depth
 
 
 def _kept(
     index: int, views: tuple[View, ...], found: Match, depths: list[Tensor], far: float, config: InitConfig
 ) -> DepthMap:
     """A depth map of what is trusted, small holes filled."""
-    view, agreed = views[index], agreement(index, views, depths, config.consistency)
+    agreed = agreement(index, views, depths, config.consistency)
     trust = torch.where(found.depth > 0, confidence(found.score, found.margin, agreed), torch.zeros_like(found.depth))
-    depth = torch.where(trust >= config.min_confidence, found.depth, torch.zeros_like(found.depth))
+    return tidied(views[index], found.depth, trust, agreed.support, far, config)
+
+
+def tidied(view: View, found: Tensor, trust: Tensor, support: Tensor, far: float, config: InitConfig) -> DepthMap:
+    """A depth map of what is trusted at least `config.min_confidence`, without specks, small holes filled.
+
+    Args:
+        view: Of the size of the depth.
+        found: (H, W) depth, world units, 0 where unknown.
+        trust: (H, W) in [0, 1].
+        support: (H, W) int, how many other views agree.
+        far: Depth of what is farther than anything that was looked for.
+    """
+    depth = torch.where(trust >= config.min_confidence, found, torch.zeros_like(found))
     depth, filled = fill_small(without_specks(depth), trust, grey(view.image))
     if view.mask is not None:
         depth, filled = depth * view.mask, filled & view.mask
     certain = torch.where(filled, _FILLED * trust.clamp(min=config.min_confidence), trust)
-    return DepthMap(view, depth, torch.where(depth > 0, certain, 0.0), agreed.support * (depth > 0), filled, far)
+    return DepthMap(view, depth, torch.where(depth > 0, certain, 0.0), support * (depth > 0), filled, far)
 
 
 def _seen_unmasked(points: Tensor, sources: Sequence[View]) -> Tensor:

@@ -8,14 +8,15 @@ from sparse3d.errors import UserError, did_you_mean
 from sparse3d.models import store
 from sparse3d.models.registry import REGISTRY, HubFile
 
-DEFAULTS = {"mvsplat": "mvsplat", "pixelsplat": "pixelsplat", "depthsplat": "depthsplat-small-re10k"}
+OWN = "costvolume"  # trained by us: bundled once its weights ship, else made with `sparse3d train`
+DEFAULTS = {OWN: OWN, "mvsplat": "mvsplat", "pixelsplat": "pixelsplat", "depthsplat": "depthsplat-small-re10k"}
 
 
 def find_weights(method: str, given: str, accept_license: bool) -> tuple[Path, str]:
     """The file with the weights of a network, and their name in the registry where they have one.
 
     Args:
-        method: mvsplat, pixelsplat or depthsplat.
+        method: costvolume, mvsplat, pixelsplat or depthsplat.
         given: Empty for the registry's first ones, a name there, an existing file, or `owner/name/file` on the hub.
         accept_license: The user read and accepted the licence of a hub file that the registry does not know.
 
@@ -27,6 +28,11 @@ def find_weights(method: str, given: str, accept_license: bool) -> tuple[Path, s
     """
     names = [name for name in REGISTRY if name.startswith(method)]
     name = given or DEFAULTS[method]
+    if name == OWN and OWN not in REGISTRY:
+        raise UserError(
+            "this sparse3d ships no weights of its cost-volume network. Train some with: sparse3d train costvolume, and give them with "
+            "--weights FILE; or leave out --init costvolume"
+        )
     if name in names:
         return store.require(name), name
     if Path(name).expanduser().exists():
