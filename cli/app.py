@@ -19,6 +19,7 @@ from sparse3d.cli.models import app as models
 from sparse3d.cli.pose import pose
 from sparse3d.cli.recon import recon
 from sparse3d.cli.render import render
+from sparse3d.cli.train import app as train
 from sparse3d.cli.view import view
 from sparse3d.errors import UserError
 
@@ -70,6 +71,7 @@ app.command()(view)
 app.command()(render)
 app.command(name="eval")(evaluate)
 app.add_typer(models, name="models")
+app.add_typer(train, name="train")
 app.command()(doctor)
 
 

@@ -76,7 +76,7 @@ Prior = Annotated[
     typer.Option(
         metavar="NAME",
         help="Who draws the views that no photo shows: none, auto (wan-vace where its weights and a GPU are here, else none), classical (the photos "
-        "warped by their depth; needs no weights), wan-vace, svd, sana-wm (video models guided by the photos), inpaint (an inpainting model, view "
+        "warped by their depth; needs no weights), builtin (our own small network, with --weights), wan-vace, svd, sana-wm (video models guided by the photos), inpaint (an inpainting model, view "
         "by view), seva (Stable Virtual Camera, non-commercial). `sparse3d doctor` tells which run here.",
         show_default=False,
     ),

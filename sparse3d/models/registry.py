@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import PurePosixPath
 
 from sparse3d.errors import UserError, did_you_mean
@@ -479,7 +480,33 @@ _MODELS = (
     ),
 )
 
-REGISTRY: dict[str, Model] = {model.name: model for model in _MODELS}
+_OWN = (
+    Model(
+        name="costvolume",
+        purpose="depth and first Gaussians from posed photos (--init costvolume)",
+        source=Bundled("weights/costvolume.safetensors"),
+        licence="Apache-2.0",
+        licence_url=_APACHE,
+        verified="trained by sparse3d itself",
+    ),
+    Model(
+        name="fixer",
+        purpose="repairs drawn views (--prior builtin)",
+        source=Bundled("weights/fixer.safetensors"),
+        licence="Apache-2.0",
+        licence_url=_APACHE,
+        verified="trained by sparse3d itself",
+    ),
+)
+
+
+def _ships(model: Model) -> bool:
+    """Whether the file of a bundled model is in this install."""
+    source = model.source
+    return isinstance(source, Bundled) and (files(source.package) / source.resource).is_file()
+
+
+REGISTRY: dict[str, Model] = {model.name: model for model in (*_MODELS, *filter(_ships, _OWN))}
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "matchers": ("aliked-n16", "aliked-lightglue", "disk", "disk-lightglue", "xfeat", "xfeat-lighterglue"),

@@ -58,13 +58,13 @@ class Classical:
 
     def _drawn(self, query: ViewQuery, index: int) -> tuple[Tensor, Tensor]:
         """One view and how far it may be trusted. (3, H, W), (1, H, W)"""
-        known, validity = _known(query, index)
+        known, validity = shown(query, index)
         near = _nearness(validity > 0)
         filled = push_pull(known, (validity > 0).float())
         return filled, torch.where(validity > 0, validity, _FILLED * near)[None]
 
 
-def _known(query: ViewQuery, index: int) -> tuple[Tensor, Tensor]:
+def shown(query: ViewQuery, index: int) -> tuple[Tensor, Tensor]:
     """What photos, or else the query's render, show of a target. (3, H, W), (H, W)"""
     if query.cond_depth is not None:
         seen = warped(query, index)

@@ -11,7 +11,7 @@ from typing import Any
 from sparse3d.config import DensifyConfig
 from sparse3d.errors import UserError, did_you_mean
 from sparse3d.models import store
-from sparse3d.models.registry import lookup
+from sparse3d.models.registry import REGISTRY, lookup
 from sparse3d.priors.base import ViewPrior
 
 Warn = Callable[[str], None]
@@ -44,10 +44,17 @@ def _classical(config: DensifyConfig, warn: Warn) -> ViewPrior:
     return Classical()
 
 
+def _builtin(config: DensifyConfig, warn: Warn) -> ViewPrior:
+    from sparse3d.priors.builtin import Builtin
+
+    return Builtin.load(config.weights, warn)
+
+
 _CLASSES = {"wan-vace": "WanVace", "svd": "Svd", "sana-wm": "SanaWm", "inpaint": "Inpaint"}
 
 _LOADERS: dict[str, Callable[[DensifyConfig, Warn], ViewPrior]] = {
     "classical": _classical,
+    "builtin": _builtin,
     **{name: _pipeline(name) for name in _CLASSES},
     "seva": _seva,
 }
@@ -70,7 +77,7 @@ def load_prior(config: DensifyConfig, warn: Warn) -> ViewPrior:
             f"unknown prior {config.prior!r}{did_you_mean(config.prior, NAMES)}; choose none, auto or one of: {', '.join(NAMES)}"
         )
     prior = _LOADERS[config.prior](config, warn)
-    if prior.caps.weights is not None and not _gpu_gb():
+    if prior.caps.min_vram_gb and not _gpu_gb():
         warn(f"{config.prior} is a network for a GPU, and this machine shows none: a view may take hours")
     return prior
 
@@ -98,6 +105,8 @@ def why_not(name: str, weights: str = "") -> str:
     models: tuple[str, ...] = getattr(module, "MODELS", ())
     needed: float = getattr(module, "MEMORY_GB", 0.0)
     lacking = []
+    if name == "builtin" and not weights and module.NAME not in REGISTRY:
+        lacking.append("weights, which this version does not ship: sparse3d train fixer, and --weights FILE")
     if models and find_spec("diffusers") is None:
         lacking.append("diffusers: pip install 'sparse3d[diffusion]'")
     if not weights:

@@ -140,7 +140,11 @@ def train(task: Task, plan: TrainPlan, folder: Path, facts: Mapping[str, Any], p
     finally:  # Ctrl-C too: nothing that was learned is lost
         keep()
     weights = folder / "weights.safetensors"
-    task.save(weights, averaged, {**facts, "plan": asdict(plan), "steps_done": done, "seconds": round(elapsed())})
+    task.save(
+        weights,
+        averaged,
+        {**facts, "plan": asdict(plan), "steps_done": done, "seconds": round(elapsed()), "figures": curve.last},
+    )
     if done < plan.steps:
         progress.note(f"stopped after {plan.minutes:g} minutes at step {done}; the same command goes on from there")
     progress.done(f"{done} steps in {elapsed() / 60:.1f} minutes")
@@ -197,7 +201,7 @@ def _stepped(
     with torch.no_grad():
         for ours, theirs in zip(averaged.parameters(), network.parameters(), strict=True):
             ours.lerp_(theirs, 1 - kept)
-    return {"loss": float(loss), "rate": rate, "gradient": float(norm), **figures}
+    return {"loss": float(loss.detach()), "rate": rate, "gradient": float(norm), **figures}
 
 
 class _Curve:
@@ -209,6 +213,12 @@ class _Curve:
         if begun and path.is_file():
             with path.open(newline="") as stream:
                 self._rows = [row for row in csv.DictReader(stream) if int(row["step"]) <= begun]
+
+    @property
+    def last(self) -> dict[str, str]:
+        """The latest row that has held-out figures, else the latest."""
+        measured = [row for row in self._rows if len(row) == max(map(len, self._rows))]
+        return measured[-1] if measured else {}
 
     def add(self, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():

@@ -126,7 +126,7 @@ def _stripes(generator: torch.Generator) -> Tensor:
 
 def _wood(generator: torch.Generator) -> Tensor:
     """Boards with a grain."""
-    x, y = _grid()
+    x, _y = _grid()
     boards = 1 + choice(generator, 6)
     board = (x * boards).floor()
     drift = torch.rand(boards, generator=generator)[board.long() % boards]

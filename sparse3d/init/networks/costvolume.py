@@ -43,7 +43,7 @@ class Sizes:
     unet: tuple[int, ...] = (56, 80, 112)
 
 
-LARGE = Sizes(planes=96, features=96, matching=64, groups=8, mixed=16, unet=(128, 192, 256))
+LARGE = Sizes(planes=96, features=64, matching=48, groups=8, mixed=16, unet=(80, 128, 160))
 
 
 class Estimate(NamedTuple):
