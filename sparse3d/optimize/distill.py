@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -204,7 +205,7 @@ def lora_loss(denoiser: Denoiser, lora: LoraHandle, z0: Tensor, t: float, noise:
 def sampled(denoiser: Denoiser, z_t: Tensor, t: float, steps: int, guidance: float | None = None) -> Tensor:
     """Clean latents by DDIM without noise (arXiv:2010.02502, eq. 12), in even steps from t down to 0: z' = a' x0 + s' e."""
     levels = torch.linspace(t, 0, steps + 1).tolist()
-    for level, following in zip(levels[:-1], levels[1:], strict=True):
+    for level, following in pairwise(levels):
         x0 = denoiser.x0(z_t, level, guidance)
         if following == 0:
             return x0

@@ -15,10 +15,13 @@ from sparse3d.errors import UserError
 from sparse3d.models.registry import lookup
 from sparse3d.priors.base import OnStep, PriorCaps, Provenance, ViewQuery, ViewSamples
 from sparse3d.priors.guidance import KEPT, filled, grown
+from sparse3d.priors.inpaint_score import InpaintScore, has_score
+from sparse3d.priors.lora import Lora, has_attention
 from sparse3d.priors.pipelines import as_pil, load_pipeline, repo_of, stopping, weights_of
 
 MODELS = ("sd-inpainting",)
 MEMORY_GB = 4.0
+SCORE = True  # of UNets; not of transformers
 
 _PROMPT = "a photo"
 _NEGATIVE = "people, text, watermark, frame, blur"
@@ -50,6 +53,7 @@ class Inpaint:
             raise UserError(
                 f"{weights or repo_of(MODELS[0])} is a {type(pipeline).__name__}, which fills no holes. Give the weights of an inpainting model"
             )
+        self._lora: Lora | None = None
         self.cell = int(pipeline.vae_scale_factor)
         unet = getattr(pipeline, "unet", None)
         size = int(unet.config.sample_size) * self.cell if unet is not None else _SIZE
@@ -65,6 +69,7 @@ class Inpaint:
             uses=frozenset({"render", "prompt"}),
             min_vram_gb=MEMORY_GB,
             pixels=size * size,
+            score=has_score(pipeline),
         )
 
     @classmethod
@@ -99,6 +104,25 @@ class Inpaint:
         conf = torch.where(holes > 0, torch.full_like(holes, _INVENTED), query.render_conf)
         meta = Provenance("inpaint", self.caps.weights, self.caps.licence, query.seed, calls, time.monotonic() - began)
         return ViewSamples(rgb, conf, meta)
+
+    def bind(self, query: ViewQuery) -> InpaintScore:
+        """Encodes the words, and the renders without their holes.
+
+        Raises:
+            UserError: the pipeline's network is none whose score is known.
+        """
+        if not self.caps.score:
+            raise UserError(
+                f"{self.caps.weights} is a {type(self.pipeline).__name__}, whose score is not known here. Give weights of the kind of Stable "
+                "Diffusion 1.5, or take --regularizer refresh"
+            )
+        return InpaintScore(self.pipeline, query, (query.prompt or _PROMPT, _NEGATIVE), self.cell, self.lora)
+
+    def lora(self) -> Lora | None:
+        """The addition to the UNet, made at the first call; None where it has no attention."""
+        if self._lora is None and has_attention(self.pipeline.unet):
+            self._lora = Lora(self.pipeline.unet, int(self.pipeline.unet.config.cross_attention_dim))
+        return self._lora
 
     def _drawn(
         self,

@@ -25,6 +25,7 @@ from sparse3d.priors.seva_scene import Frames, SevaParts, SevaScene
 from sparse3d.priors.seva_schedule import STEP_UP, sampling_sigmas
 
 MODELS = ("seva", "clip-vit-h-14")
+SCORE = True
 MEMORY_GB = 16.0  # 1.3 billion weights and CLIP's 0.6 in bfloat16, 21 views at once; not measured
 
 FRAMES = 21  # views in one call, in training

@@ -13,9 +13,11 @@ from sparse3d.models.registry import lookup
 from sparse3d.priors.base import OnStep, PriorCaps, Provenance, Stopped, ViewQuery, ViewSamples
 from sparse3d.priors.guidance import Guidance, Schedule, filled, first_picture, on_step_end, to_cells
 from sparse3d.priors.pipelines import as_pil, load_pipeline, repo_of, stopping, weights_of
+from sparse3d.priors.svd_score import SvdScore
 
 MODELS = ("svd",)
 MEMORY_GB = 8.0
+SCORE = True
 
 _FPS, _MOTION, _NOISE = 7, 127, 0.02  # as the pipeline's defaults
 _REPEATED = (1.0, 20.0)  # noise levels at which repeating helps: above, noising erases what was found
@@ -67,6 +69,7 @@ class Svd:
             uses=frozenset({"render"}),
             min_vram_gb=MEMORY_GB,
             pixels=size * size * 16 // 9,
+            score=True,
             seconds=180,
             seconds_on="an A100 with 80 GB, by its model card",
         )
@@ -99,6 +102,10 @@ class Svd:
             conf = torch.maximum(conf, query.render_conf)
         meta = Provenance("svd", self.caps.weights, self.caps.licence, query.seed, calls, time.monotonic() - began)
         return ViewSamples(rgb, conf, meta)
+
+    def bind(self, query: ViewQuery) -> SvdScore:
+        """Encodes the photo that the video begins with."""
+        return SvdScore(self, query)
 
     def guidance(self, query: ViewQuery) -> Guidance:
         """The query's renders as latents, with their trust."""
@@ -136,7 +143,7 @@ class Svd:
         """Latents (1, F, 4, h, w) by our own Euler steps, and the number of calls of the network."""
         pipe = self.pipeline
         scheduler, device, dtype = pipe.scheduler, pipe._execution_device, pipe.unet.dtype
-        images, context, times = self._conditions(photo, len(query), generator)
+        images, context, times = self.conditions(photo, len(query), generator)
         scheduler.set_timesteps(steps, device=device)
         sigmas = [float(sigma) for sigma in scheduler.sigmas]
         noise = torch.randn(self._shape(query), generator=generator).to(device, dtype)
@@ -201,7 +208,7 @@ class Svd:
         latents: Tensor = result.frames
         return latents
 
-    def _conditions(self, photo: Tensor, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def conditions(self, photo: Tensor, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Image latents (2, F, 4, h, w), CLIP's context (2, 1, d) and time ids (2, 3): without the photo, then with it."""
         pipe = self.pipeline
         device, dtype = pipe._execution_device, pipe.unet.dtype

@@ -12,10 +12,13 @@ from torch import Tensor
 from sparse3d.models.registry import lookup
 from sparse3d.priors.base import OnStep, PriorCaps, Provenance, ViewQuery, ViewSamples
 from sparse3d.priors.guidance import KEPT, grown, to_groups
+from sparse3d.priors.lora import Lora, has_attention
 from sparse3d.priors.pipelines import as_pil, load_pipeline, repo_of, stopping, weights_of
+from sparse3d.priors.wan_score import WanScore
 
 MODELS = ("wan-vace",)
 MEMORY_GB = 8.0
+SCORE = True
 
 _PROMPT = "a static scene, the camera moves slowly, no people"
 _NEGATIVE = "moving objects, people, flicker, blur, text, watermark"
@@ -49,6 +52,7 @@ class WanVace:
         """
         self.pipeline, self.steps, self.scale = pipeline, steps, guidance
         self.cell = int(pipeline.vae_scale_factor_spatial)
+        self._lora: Lora | None = None
         self.group = group = int(pipeline.vae_scale_factor_temporal)
         self.caps = PriorCaps(
             name="wan-vace",
@@ -61,6 +65,7 @@ class WanVace:
             uses=frozenset({"render", "prompt"}),
             min_vram_gb=MEMORY_GB,
             pixels=480 * 832,
+            score=True,
             seconds=240,
             seconds_on="an RTX 4090, by the authors of Wan2.1 for 81 frames without control",
         )
@@ -106,6 +111,16 @@ class WanVace:
             conf = torch.where(holes > 0, conf, query.render_conf)
         meta = Provenance("wan-vace", self.caps.weights, self.caps.licence, query.seed, steps, time.monotonic() - began)
         return ViewSamples(rgb, conf, meta)
+
+    def bind(self, query: ViewQuery) -> WanScore:
+        """Encodes renders, mask and words. The targets are the views of one clip, as many as `caps.frames` allows."""
+        return WanScore(self, query, (query.prompt or _PROMPT, _NEGATIVE))
+
+    def lora(self) -> Lora | None:
+        """The addition to the transformer, made at the first call; None where it has no attention."""
+        if self._lora is None and has_attention(self.pipeline.transformer):
+            self._lora = Lora(self.pipeline.transformer, int(self.pipeline.transformer.config.text_dim))
+        return self._lora
 
     def masked(self, query: ViewQuery) -> tuple[Tensor, Tensor]:
         """The video with grey holes (F, 3, H, W), and where they are (F, 1, H, W): a latent cell wider than what is not trusted.
