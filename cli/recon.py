@@ -23,6 +23,7 @@ from sparse3d.cli.settings import (
     Prior,
     Quiet,
     Refine,
+    Regularizer,
     Seed,
     Settings,
     Strict,
@@ -42,6 +43,7 @@ def recon(
     initializer: Initializer = None,
     weights: Weights = None,
     prior: Prior = None,
+    regularizer: Regularizer = None,
     max_size: MaxSize = None,
     frames: Frames = None,
     holdout: Annotated[int, typer.Option(min=0, help="Keep every Nth photo aside and measure on it. 0: none.")] = 0,
@@ -70,6 +72,7 @@ def recon(
         initializer=initializer,
         weights=weights,
         prior=prior,
+        regularizer=regularizer,
     )
     if renderer != "auto":
         chosen.append(f"renderer={renderer}")

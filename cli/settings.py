@@ -83,6 +83,17 @@ Prior = Annotated[
 ]
 
 
+Regularizer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="How that prior (classical where none is named) takes part in the optimization: none, refresh (it redraws views now and then), or by its "
+        "score every few steps: sample (ReconFusion), sds, sdi, vsd. By default as the preset says.",
+        show_default=False,
+    ),
+]
+
+
 def assignments(
     settings: list[str] | None,
     *,
@@ -95,6 +106,7 @@ def assignments(
     initializer: str | None = None,
     weights: str | None = None,
     prior: str | None = None,
+    regularizer: str | None = None,
 ) -> list[str]:
     """The options as assignments for `load_config`, those of --set first so that a named option beats them."""
     named = {"photos.max_size": max_size, "photos.frames": frames, "seed": seed, "pose.matchers": matchers}
@@ -105,6 +117,8 @@ def assignments(
         found.append("pose.refine_given=true")
     if prior is not None:
         found.append(f"densify.prior={dumps(prior)}")
+    if regularizer is not None:
+        found.append(f"regularize.kind={dumps(regularizer)}")
     return found + init_assignments(initializer, weights)
 
 

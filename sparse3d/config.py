@@ -102,6 +102,29 @@ class DensifyConfig:
 
 
 @dataclass(frozen=True)
+class RegularizeConfig:
+    """A prior that takes part in the optimization: the one that densify.prior names, else classical."""
+
+    kind: Literal["none", "refresh", "sample", "sds", "sdi", "vsd"] = (
+        "none"  # refresh: it redraws views now and then; others: by its score, every few steps
+    )
+    views: int = 24  # cameras that it may be asked for
+    batch: int = 12  # refresh: views drawn at a time; of a path all
+    max_size: int = 504  # longer side of these views, pixels; of scores what the prior was trained at
+    start: float = 0.1  # share of the steps after which it takes part
+    every: int = 200  # refresh: steps between two of them, at least a twentieth of all
+    share: float = 0.3  # refresh: of all steps that look at a drawn view; those with photos stay as many
+    weight: float = 0.3  # refresh: of a drawn pixel, against one of a photo
+    strength: float = 0.9  # refresh: where the prior's sampling starts at first: 1 from noise, less from the renders
+    strength_final: float = 0.2  # and at the last step
+    interval: int = 4  # of scores: steps between two steps by them
+    score_weight: float = 1.0  # of scores: of their loss
+    guidance: float | None = None  # of scores: away from no conditions; the prior's own when left out
+    space: Literal["latent", "pixel"] = "latent"  # sds, sdi, vsd: where renders are moved; pixel needs less memory
+    lora_lr: float = 1e-4  # vsd: of the low-rank addition
+
+
+@dataclass(frozen=True)
 class LiftConfig:
     """A scene of one photo."""
 
@@ -220,6 +243,18 @@ _RANGES: dict[str, _Range] = {
     "densify.strength": _Range(0, 1, low_is_in=False),
     "densify.steps": _COUNT,
     "densify.share": _Range(0, 1, high_is_in=False),
+    "regularize.views": _COUNT,
+    "regularize.batch": _COUNT,
+    "regularize.max_size": _Range(32),
+    "regularize.start": _SHARE,
+    "regularize.every": _COUNT,
+    "regularize.share": _Range(0, 0.5),  # at most one such step after each with a photo
+    "regularize.weight": _SHARE,
+    "regularize.strength": _Range(0, 1, low_is_in=False),
+    "regularize.strength_final": _Range(0, 1, low_is_in=False),
+    "regularize.interval": _COUNT,
+    "regularize.score_weight": _NOT_NEGATIVE,
+    "regularize.lora_lr": _NOT_NEGATIVE,
     "lift.travel": _Range(0, 2, low_is_in=False),
     "optimize.steps": _COUNT,
     "optimize.coarse": _SHARE,
@@ -260,6 +295,7 @@ class Config:
     pose: PoseConfig = field(default_factory=PoseConfig)
     init: InitConfig = field(default_factory=InitConfig)
     densify: DensifyConfig = field(default_factory=DensifyConfig)
+    regularize: RegularizeConfig = field(default_factory=RegularizeConfig)
     lift: LiftConfig = field(default_factory=LiftConfig)
     optimize: OptimizeConfig = field(default_factory=OptimizeConfig)
     renderer: Literal["auto", "gsplat", "cpu", "reference"] = "auto"

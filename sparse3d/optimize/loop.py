@@ -20,6 +20,7 @@ from sparse3d.optimize.cameras import RefinedCameras, Trust, rate_at, refines_ca
 from sparse3d.optimize.exposure import described, find_gains
 from sparse3d.optimize.losses import Target
 from sparse3d.optimize.parameters import Parameters
+from sparse3d.optimize.regularize import Fitting, Regularizer
 from sparse3d.optimize.schedules import dropout_at, exponential, sh_degree_at, shrink_at
 from sparse3d.optimize.state import State
 from sparse3d.optimize.step import Shot, autograd_step, camera_gradients, compiled_step
@@ -70,6 +71,7 @@ def optimize(
     guessed: Tensor | None = None,
     weights: Sequence[float] | None = None,
     device: torch.device | None = None,
+    regularizer: Regularizer | None = None,
 ) -> Fit:
     """Gaussians fitted to the views (3DGS, arXiv:2308.04079, section 5, without its densification by default).
 
@@ -91,6 +93,7 @@ def optimize(
         estimated: The cameras are estimates, which `config.refine_cameras` "auto" refines with the scene.
         device: Where the Gaussians are while they are optimized, and the photos with them; where they were given when None.
             A GPU is not waited for within a step, except by the camera of every fourth one where cameras are refined.
+        regularizer: A prior that takes steps of its own between those with photos, which stay the same as without it.
 
     Returns:
         The Gaussians after the last step, faint ones removed, and the views with their cameras.
@@ -116,6 +119,7 @@ def optimize(
         find_gains(gaussians, views, config, rasterize, look),
         generator,
         generator if device.type == "cpu" else torch.Generator(device).manual_seed(generator.initial_seed()),
+        regularizer,
     )
     spent_s = state.resume(checkpoint, key) if checkpoint else None
     if spent_s is not None:
@@ -123,6 +127,7 @@ def optimize(
     began = time.monotonic() - (spent_s or 0.0)
 
     parameters, cameras, gains = state.parameters, state.cameras, state.gains
+    fitting = Fitting(parameters, rasterize, config, look)
     shots: list[Shot] = []
     shrunk = 0  # by how much the pictures in `shots` are reduced
     progress.start(f"{len(parameters)} Gaussians, {len(views)} views", total=config.steps)
@@ -133,9 +138,12 @@ def optimize(
             shrunk = shrink_at(state.step, config)
             shots = _at_size(views, gains, shrunk, device)
         loss = _step(state, shots, config, rasterize, look, unit)
-        state.step = done = state.step + 1
+        state.step = fitting.step = done = state.step + 1
+        if regularizer is not None:
+            regularizer.after(fitting)
         if done % _REPORT_EVERY == 0 or done == config.steps:
-            progress.step(done, config.steps, loss=float(loss), gaussians=len(parameters))
+            told = {} if regularizer is None else {"prior_calls": float(regularizer.calls)}
+            progress.step(done, config.steps, "", loss=float(loss), gaussians=len(parameters), **told)
         if on_step is not None:
             on_step(done, parameters.gaussians)
         if checkpoint is not None and done % config.checkpoint_interval == 0 and done < config.steps:

@@ -11,6 +11,7 @@ from torch import Tensor
 from sparse3d.optimize.cameras import RefinedCameras
 from sparse3d.optimize.checkpoint import load_checkpoint, save_checkpoint
 from sparse3d.optimize.parameters import Parameters
+from sparse3d.optimize.regularize import Regularizer
 
 
 @dataclass
@@ -22,6 +23,7 @@ class State:
     gains: Tensor | None  # (V, 3) of the photos' exposures; None: they have none
     generator: torch.Generator  # of the order of the views
     draws: torch.Generator  # of what is drawn for each Gaussian, where these are
+    regularizer: Regularizer | None = None  # None: photos alone
     step: int = 0  # steps done
     order: list[int] = field(default_factory=list)  # views that the round still has to come to, last first
 
@@ -45,6 +47,8 @@ class State:
         }
         if self.cameras is not None:
             saved["cameras"] = self.cameras.state_dict()
+        if self.regularizer is not None:
+            saved["regularizer"] = self.regularizer.state_dict()
         save_checkpoint(path, saved)
 
     def resume(self, path: Path, key: str) -> float | None:
@@ -59,6 +63,8 @@ class State:
         self.parameters.load_state_dict(saved["parameters"])
         if self.cameras is not None:
             self.cameras.load_state_dict(saved["cameras"])
+        if self.regularizer is not None:
+            self.regularizer.load_state_dict(saved["regularizer"])
         self.gains = saved["gains"]
         self.generator.set_state(saved["generator"])
         self.draws.set_state(saved["draws"])

@@ -129,7 +129,7 @@ def _loss(
         shot.height,
         sh_degree=sh_degree,
         antialiased=look.antialiased,
-        background=_background(look, current.means.device),
+        background=background_of(look, current.means.device),
         near_plane=look.near_plane,
     )
     image = rgb.squeeze(0).permute(2, 0, 1)
@@ -139,7 +139,8 @@ def _loss(
 
 
 @lru_cache(maxsize=8)
-def _background(look: Look, device: torch.device) -> Tensor:
+def background_of(look: Look, device: torch.device) -> Tensor:
+    """The colour behind everything. (3,)"""
     return torch.tensor(look.background, device=device)
 
 
@@ -162,7 +163,7 @@ def compiled_step(
         sh_degree=sh_degree,
         near_plane=look.near_plane,
         antialiased=look.antialiased,
-        background=_background(look, torch.device("cpu")),
+        background=background_of(look, torch.device("cpu")),
         dropout=dropout,
     )
     compare = loss_and_gradient if shot.seen_as is None else shot.seen_as.loss_and_gradient

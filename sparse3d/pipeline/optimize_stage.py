@@ -17,6 +17,8 @@ from sparse3d.optimize.cameras import with_refined
 from sparse3d.optimize.loop import look_of, optimize
 from sparse3d.pipeline.init_stage import view_weights
 from sparse3d.pipeline.log import Log
+from sparse3d.pipeline.regularizer import regularizer_of
+from sparse3d.priors.names import regularizing
 from sparse3d.render import choose, device_of, rasterizer
 from sparse3d.types import Gaussians, PosedViews, View
 
@@ -29,6 +31,10 @@ def optimize_key(before: str, config: Config, refine: bool) -> str:
     if config.densify.prior != "none":
         settings["share"] = config.densify.share
     settings.pop("checkpoint_interval")
+    if config.regularize.kind != "none":
+        settings["regularize"] = as_dict(config)["regularize"] | {
+            name: getattr(regularizing(config), name) for name in ("prior", "weights", "prompt")
+        }
     return content_hash(OPTIMIZE, before, settings, config.seed)
 
 
@@ -54,6 +60,7 @@ def optimize_stage(
     backend = choose(config.renderer)
     progress.note(f"renderer: {backend}")
     with scene.write_stage(OPTIMIZE[0], key) as (folder, facts):
+        regularizer = regularizer_of(scene, training, posed.names, config, progress)
         photos = view_weights(scene, [view.name for view in training.views])
         fit = optimize(
             start.gaussians,
@@ -69,12 +76,14 @@ def optimize_stage(
             guessed=start.origin == int(Origin.GUESSED),
             weights=with_drawn(photos, len(drawn), config.densify.share),
             device=device_of(backend),
+            regularizer=regularizer,
         )
         write_gaussians(folder / "scene.ply", fit.gaussians)
         if refine:
             save_refined(folder, with_refined(posed.views, training.views, fit.views[: len(training.views)]))
         look = asdict(look_of(training.views, config.optimize))
         facts |= {"gaussians": len(fit.gaussians), "renderer": backend, "look": look, "cameras": fit.camera_changes}
+        facts["regularizer"] = None if regularizer is None else regularizer.facts()
         facts["warnings"] = log.taken()
     checkpoint.unlink(missing_ok=True)
     moved = ""

@@ -21,7 +21,7 @@ from sparse3d.pipeline.inputs import checked
 from sparse3d.pipeline.log import Log
 from sparse3d.pipeline.optimize_stage import optimize_key, optimize_stage
 from sparse3d.pipeline.pose_stage import POSE, pose_stage
-from sparse3d.priors.names import resolved
+from sparse3d.priors.names import regularizing, resolved
 from sparse3d.progress import Reporter, silent
 from sparse3d.render import rasterizer
 from sparse3d.types import Gaussians
@@ -73,11 +73,12 @@ def recon(
     """
     paths = checked(inputs, config, poses)
     rasterizer(config.renderer)  # a renderer that cannot run should be known before the long stages
+    settings, config = as_dict(config), replace(config, densify=resolved(config.densify))
+    regularizing(config)  # and so should a prior without a score
     scene = SceneFolder.create(output)
     log = Log(report)
     with scene.locked():
-        scene.update({"sparse3d": __version__, "settings": as_dict(config)})
-        config = replace(config, densify=resolved(config.densify))
+        scene.update({"sparse3d": __version__, "settings": settings})
         posed = pose_stage(scene, paths, config, poses, strict, log)
         names = held_out(posed.names, holdout)
         training = posed.only([name for name in posed.names if name not in set(names)])

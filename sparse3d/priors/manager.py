@@ -11,7 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparse3d.priors.base import OnStep, PriorCaps, Provenance, ViewPrior, ViewQuery, ViewSamples
+from sparse3d.priors.base import (
+    BoundScore,
+    OnStep,
+    PriorCaps,
+    Provenance,
+    ScorePrior,
+    ViewPrior,
+    ViewQuery,
+    ViewSamples,
+)
+from sparse3d.types import Cameras
 
 _SEED_STEP = 1_000_003  # between the seeds of two calls
 
@@ -114,6 +124,31 @@ def draw(
         back[query.known], trust[query.known] = query.render_rgb[query.known], 1.0
     meta = Provenance(caps.name, caps.weights, caps.licence, query.seed, calls, time.monotonic() - began)
     return ViewSamples(back.clamp(0, 1), trust.clamp(0, 1), meta)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Targets whose score is asked for together, or one by one."""
+
+    score: BoundScore
+    cameras: Cameras  # of the size that the prior takes
+    pictures: bool  # each for itself; False: a video, of which all are asked for
+
+
+def bound(prior: ScorePrior, query: ViewQuery) -> list[Clip]:
+    """The score of all targets, whatever the prior can take at once, with the conditions encoded.
+
+    Args:
+        prior: Whose score.
+        query: Of any size and number of targets and photos, as of `draw`.
+    """
+    caps = prior.caps
+    resized = _resized(query, *fitted_to(caps, query.target_cams.height, query.target_cams.width))
+    clips = []
+    for part in chunks(len(query), caps, query.ordered):
+        asked = resized.targets(torch.tensor(part.index)).nearest_photos(caps.max_cond)
+        clips.append(Clip(prior.bind(asked), asked.target_cams, caps.frames[0] == 1))
+    return clips
 
 
 def _counted(on_step: OnStep | None, number: int, parts: int) -> OnStep | None:

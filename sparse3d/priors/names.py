@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from sparse3d.config import DensifyConfig
+from sparse3d.config import Config, DensifyConfig
 from sparse3d.errors import UserError, did_you_mean
 from sparse3d.models import store
 from sparse3d.models.registry import lookup
@@ -85,6 +85,26 @@ def resolved(config: DensifyConfig, otherwise: str = "none") -> DensifyConfig:
     if config.prior != "auto":
         return config
     return replace(config, prior=otherwise if why_not(_BEST, config.weights) else _BEST)
+
+
+def regularizing(config: Config) -> DensifyConfig:
+    """Who takes part in the optimization: the prior that `densify.prior` names, classical where it names none.
+
+    Raises:
+        UserError: no such prior, or none whose score is at hand where `regularize.kind` needs that.
+    """
+    named, kind = config.densify, config.regularize.kind
+    if named.prior in ("auto", "none"):
+        named = replace(named, prior="classical", weights="")
+    if kind in ("none", "refresh"):
+        return named
+    scores = [name for name in NAMES if getattr(_module(name), "SCORE", False)]
+    if named.prior not in scores:
+        raise UserError(
+            f"--regularizer {kind} needs a prior with a score, and {named.prior} has none. Name one with --prior: {', '.join(scores)}; or take "
+            "--regularizer refresh"
+        )
+    return named
 
 
 def why_not(name: str, weights: str = "") -> str:
