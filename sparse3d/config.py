@@ -108,8 +108,7 @@ class RegularizeConfig:
     kind: Literal["none", "refresh", "sample", "sds", "sdi", "vsd"] = (
         "none"  # refresh: it redraws views now and then; others: by its score, every few steps
     )
-    views: int = 24  # cameras that it may be asked for
-    batch: int = 12  # refresh: views drawn at a time; of a path all
+    views: int = 24  # cameras that it is asked for
     max_size: int = 504  # longer side of these views, pixels; of scores what the prior was trained at
     start: float = 0.1  # share of the steps after which it takes part
     every: int = 200  # refresh: steps between two of them, at least a twentieth of all
@@ -244,7 +243,6 @@ _RANGES: dict[str, _Range] = {
     "densify.steps": _COUNT,
     "densify.share": _Range(0, 1, high_is_in=False),
     "regularize.views": _COUNT,
-    "regularize.batch": _COUNT,
     "regularize.max_size": _Range(32),
     "regularize.start": _SHARE,
     "regularize.every": _COUNT,

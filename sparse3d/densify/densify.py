@@ -77,6 +77,8 @@ def plan(
     config: DensifyConfig,
     generator: torch.Generator,
     given: Cameras | None = None,
+    *,
+    again: bool = False,
 ) -> Plan:
     """Where to look from.
 
@@ -90,6 +92,7 @@ def plan(
         config: `views`, `path`.
         generator: Of perturbations.
         given: Cameras of a path of the user's, of any size: these are drawn and no others.
+        again: As of `choose`: several views of what is unknown rather than some of what is known.
 
     Raises:
         UserError: no such path, or no camera of it can be drawn.
@@ -113,7 +116,7 @@ def plan(
     pool += [ellipse(cameras, count, reach) for reach in _REACHES]
     pool.append(perturbed(cameras, 2 * count, generator))
     looks = looked_at(torch.cat(pool), known, K, *size)
-    chosen = choose(looks, config.views)
+    chosen = choose(looks, config.views, again=again)
     if not chosen:
         raise UserError(_nothing_to_draw(looks))
     order = nearest_first(torch.stack([looks[i].c2w for i in chosen]), cameras)

@@ -17,6 +17,7 @@ LOOK_SIZE = 96  # longer side of the pictures that candidates are judged by, pix
 _SEEN = 0.3  # validity from which a pixel counts as seen
 _BESIDE = 0.08  # of the longer side: unknown pixels within this of known ones are the frontier
 _LEAST_SEEN = 0.3  # share of a view that has to be known, or the prior would invent it all
+_LEAST_GAIN = 0.01  # share of a picture that a view uncovers more, or it uncovers nothing
 _NEAREST = 0.15  # of the photos' median depth: what a camera may come close to
 
 
@@ -85,15 +86,17 @@ def _frontier(camera: Cameras, validity: Tensor, depth: Tensor) -> Tensor:
     return rays * depth[at][:, None] @ c2w[:3, :3].T + c2w[:3, 3]
 
 
-def choose(candidates: Sequence[Candidate], count: int) -> list[int]:
+def choose(candidates: Sequence[Candidate], count: int, *, again: bool = False) -> list[int]:
     """The views that uncover most, one after the other; what one uncovers counts for no other.
 
     Greedy, which for coverage is within 1 - 1/e of the best choice (Nemhauser et al. 1978). Between views that uncover
-    nothing more the one that is seen the most is next.
+    nothing more the one that is seen the most is next; with `again`, what those before have uncovered counts anew, so that
+    views are spread over what is unknown as often as there is room for.
 
     Args:
         candidates: Of which those with a reason against them are passed over.
         count: How many at most.
+        again: Begin anew when nothing is left to uncover.
 
     Returns:
         Indices, in the order of choice.
@@ -102,6 +105,8 @@ def choose(candidates: Sequence[Candidate], count: int) -> list[int]:
     chosen: list[int] = []
     left = {i: candidates[i].frontier for i in open_}
     while open_ and len(chosen) < count:
+        if again and all(_area(candidates[i], left[i]) < _LEAST_GAIN for i in open_):
+            left = {i: candidates[i].frontier for i in open_}
         best = max(open_, key=lambda i: (_area(candidates[i], left[i]), candidates[i].seen))
         chosen.append(best)
         open_.remove(best)

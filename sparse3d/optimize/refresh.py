@@ -16,6 +16,7 @@ from torch import Tensor
 from sparse3d.config import RegularizeConfig
 from sparse3d.densify.accept import REPEATS, judged
 from sparse3d.kernels.warp import Warp
+from sparse3d.optimize.grow import fill_empty
 from sparse3d.optimize.regularize import Fitting
 from sparse3d.optimize.step import Shot
 from sparse3d.priors.base import ViewPrior, ViewQuery
@@ -24,6 +25,8 @@ from sparse3d.progress import StageReporter
 from sparse3d.types import View
 
 _KEPT = 1.5 / 255  # a colour that differs by less from the render was handed back as it was given
+_STANDS_FOR = 0.25  # confidence of a drawn pixel that may become Gaussians: more than that of a filled hole
+_NEAR = 0.6  # share of the views, the nearest, that the first refresh may ask for
 _MOST_TRUST = 0.99  # of a render: all of a view at 1 would be a photo
 
 
@@ -48,7 +51,7 @@ class Refresh:
 
         Args:
             prior: Who draws.
-            query: All views that may be asked for, from near the photos outwards, of the size that they are to have.
+            query: All views that may be asked for, from near the photos outwards, of the size that they are to have, with depth.
             seen: What the photos show of each of them.
             config: How often, how many, how much.
             seed: Of which views are asked for and looked at, and of the prior.
@@ -56,8 +59,11 @@ class Refresh:
         """
         self.prior, self.query, self.seen, self.config, self.progress = prior, query, seen, config, progress
         self.generator = torch.Generator().manual_seed(seed)
+        if query.render_depth is None:
+            raise ValueError("the query has no depth (render_depth), where new Gaussians would be put")
+        self._depth = query.render_depth
         self._far = _distances(query)
-        self.refreshes, self._calls, self.seconds, self.left_out = 0, 0, 0.0, 0
+        self.refreshes, self._calls, self.seconds, self.left_out, self.added = 0, 0, 0.0, 0, 0
         self._views: list[
             tuple[int, Tensor, Tensor]
         ] = []  # target, picture and confidence, both in 8 bits: a checkpoint is small, and goes on to the same
@@ -109,7 +115,7 @@ class Refresh:
         answer = draw(self.prior, asked, strength=first + (last - first) * progress)
         kept = (answer.rgb - renders).abs().amax(1) < _KEPT
         weight = self.config.weight * math.sin(math.pi * progress)
-        self._views, left_out = [], 0
+        self._views, left_out, added = [], 0, 0
         for place, target in enumerate(index.tolist()):
             view = _view(self.query, target, answer.rgb[place])
             verdict = judged(view, answer.conf[place, 0], self.seen[target])
@@ -118,6 +124,9 @@ class Refresh:
                 continue
             near = (1 - progress) + progress * math.exp(-float(self._far[target]))
             assert verdict.view.confidence is not None
+            added += fill_empty(
+                fitting, verdict.view, self.seen[target], self._depth[target, 0], verdict.view.confidence > _STANDS_FOR
+            )
             trust = verdict.view.confidence * ~kept[place] * weight * near
             if trust.any():
                 self._views.append(
@@ -131,19 +140,17 @@ class Refresh:
         self.left_out += left_out
         self._calls += answer.meta.calls or len(index)
         self.seconds += answer.meta.seconds
-        said = f"; {left_out} left out, which photos speak against" if left_out else ""
+        self.added += added
+        said = f"; {added} Gaussians more" if added else ""
+        said += f"; {left_out} left out, which photos speak against" if left_out else ""
         self.progress.note(
             f"step {fitting.step}: {len(self._views)} of {len(index)} views drawn by {answer.meta.prior} count{said}"
         )
 
     def _asked(self, progress: float) -> Tensor:
-        """Targets of a refresh: of a path all, else `batch` at random from those near enough, which are ever more. (n,) long, rising"""
+        """Targets of a refresh: of a path all, else those near enough to the photos, which are ever more. (n,) long"""
         count = len(self.query)
-        if self.query.ordered:
-            return torch.arange(count)
-        most = min(count, max(self.config.batch, math.ceil(count * progress)))
-        order = torch.randperm(most, generator=self.generator)
-        return order[: self.config.batch].sort().values
+        return torch.arange(count if self.query.ordered else min(count, math.ceil(count * (_NEAR + progress))))
 
     def _shot(self, target: int, image: Tensor, trust: Tensor, shrunk: int, device: torch.device) -> Shot:
         view = _view(self.query, target, image.float() / 255, trust.float() / 255)
@@ -162,6 +169,7 @@ class Refresh:
             "seed": self.query.seed,
             "refreshes": self.refreshes,
             "left_out": self.left_out,
+            "added": self.added,
             "seconds": round(self.seconds, 1),
         }
 
@@ -169,7 +177,7 @@ class Refresh:
         """The pictures in use among it."""
         return {
             "generator": self.generator.get_state(),
-            "counts": [self.refreshes, self._calls, self.left_out],
+            "counts": [self.refreshes, self._calls, self.left_out, self.added],
             "seconds": self.seconds,
             "views": [list(view) for view in self._views],
         }
@@ -177,7 +185,7 @@ class Refresh:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on between two refreshes."""
         self.generator.set_state(state["generator"])
-        self.refreshes, self._calls, self.left_out = state["counts"]
+        self.refreshes, self._calls, self.left_out, self.added = state["counts"]
         self.seconds, self._shrunk = state["seconds"], 0
         self._views = [(int(target), image, trust) for target, image, trust in state["views"]]
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from sparse3d.config import OptimizeConfig
 from sparse3d.kernels import cpu
 from sparse3d.optimize.losses import Target
-from sparse3d.optimize.parameters import Parameters
+from sparse3d.optimize.parameters import NAMES, Parameters
 from sparse3d.optimize.schedules import sh_degree_at, shrink_at
 from sparse3d.optimize.step import Shot, autograd_step, background_of, compiled_step
 from sparse3d.progress import StageReporter
 from sparse3d.render import Look, Rasterizer
-from sparse3d.types import Cameras, Rendering
+from sparse3d.types import Cameras, Gaussians, Rendering
 
 
 class Fitting:
@@ -59,6 +59,16 @@ class Fitting:
             compiled_step(self.parameters, shot, self._degree, None, self.config, self.look)
         else:
             autograd_step(self.rasterize, self.parameters, shot, self._degree, None, self.config, self.look)
+
+    def add(self, gaussians: Gaussians) -> None:
+        """More Gaussians, which opacity decay takes away again where photos see nothing like them."""
+        sh = self.parameters.tensors["sh"]
+        more = torch.zeros(len(gaussians), *sh.shape[1:])
+        shared = min(more.shape[1], gaussians.sh.shape[1])
+        more[:, :shared] = gaussians.sh[:, :shared]
+        values = dict(zip(NAMES, (*gaussians.values()[:4], more), strict=True))
+        decay = torch.full((len(gaussians),), self.config.opacity_decay)
+        self.parameters.append({name: value.to(self.device) for name, value in values.items()}, decay.to(self.device))
 
     def move(self, cameras: Cameras, loss_of: Callable[[Tensor], Tensor]) -> None:
         """A step down a loss of pictures (n, 3, H, W) of the scene, through PyTorch. Nothing decays.

@@ -52,7 +52,7 @@ def views_to_ask_for(known: Known, prior: ViewPrior, config: Config) -> Plan:
     """
     wanted = replace(config.densify, views=config.regularize.views, path="auto")
     size = fitted_size(known.views[0].height, known.views[0].width, config.regularize.max_size)
-    return plan(known, size, prior.caps, wanted, torch.Generator().manual_seed(config.seed))
+    return plan(known, size, prior.caps, wanted, torch.Generator().manual_seed(config.seed), again=True)
 
 
 def regularizer_with(
