@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,11 @@ from sparse3d.priors.base import OnStep, PriorCaps, Provenance, Stopped, ViewQue
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def _caps(name: str) -> PriorCaps:
+def _caps(name: str, score: bool = False) -> PriorCaps:
     uses = frozenset({"cameras"})
-    return PriorCaps(name, "none", True, None, multiple=1, frames=(1, 1, 1), max_cond=12, uses=uses, verified=True)
+    return PriorCaps(
+        name, "none", True, None, multiple=1, frames=(1, 1, 1), max_cond=12, uses=uses, verified=True, score=score
+    )
 
 
 class Oracle:
@@ -29,8 +32,12 @@ class Oracle:
     """
 
     def __init__(self, corruption: float = 0.0) -> None:
-        self.caps = _caps("oracle" if corruption == 0 else f"oracle +-{corruption:g}")
+        self.caps = _caps("oracle" if corruption == 0 else f"oracle +-{corruption:g}", score=True)
         self.corruption = corruption
+
+    def bind(self, query: ViewQuery) -> OracleScore:
+        """Draws the targets."""
+        return OracleScore(self.generate(query).rgb)
 
     def generate(
         self, query: ViewQuery, *, strength: float = 1.0, steps: int | None = None, on_step: OnStep | None = None
@@ -50,6 +57,34 @@ class Oracle:
         rgb = torch.stack(pictures).clamp(0, 1)
         meta = Provenance(self.caps.name, None, "none", query.seed, 1, 0.0)
         return ViewSamples(rgb, torch.ones_like(rgb[:, :1]), meta)
+
+
+class OracleScore:
+    """The score of a distribution that has nothing but the truth, in pixels: whatever the noise, the clean picture is known."""
+
+    def __init__(self, truth: Tensor) -> None:
+        """Takes the targets' pictures (T, 3, H, W)."""
+        self.truth = truth
+
+    def encode(self, rgb: Tensor, *, grad: bool) -> Tensor:
+        """The same."""
+        return rgb if grad else rgb.detach()
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The same."""
+        return z
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Variance preserving: cosine and sine of a quarter turn."""
+        return torch.cos(t * math.pi / 2), torch.sin(t * math.pi / 2)
+
+    def predict_x0(self, z_t: Tensor, t: Tensor, idx: Tensor, *, guidance: float | None = None) -> Tensor:
+        """The truth."""
+        return self.truth[idx].to(z_t)
+
+    def lora(self) -> None:
+        """None."""
+        return
 
 
 class Noise:

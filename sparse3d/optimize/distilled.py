@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from sparse3d.config import RegularizeConfig
 from sparse3d.errors import UserError
+from sparse3d.kernels.warp import Warp
 from sparse3d.optimize.distill import (
     LEVELS,
     SAMPLE_STEPS,
@@ -24,10 +26,12 @@ from sparse3d.optimize.distill import (
     sds,
     vsd,
 )
+from sparse3d.optimize.grow import fill_empty
 from sparse3d.optimize.regularize import Fitting
-from sparse3d.priors.base import LoraHandle, PriorCaps
+from sparse3d.priors.base import LoraHandle, PriorCaps, ViewQuery
 from sparse3d.priors.manager import Clip
-from sparse3d.types import Cameras
+from sparse3d.push_pull import push_pull
+from sparse3d.types import Cameras, View
 
 
 class Distilled:
@@ -38,22 +42,32 @@ class Distilled:
     back through the encoder, which takes less memory.
     """
 
-    def __init__(self, kind: str, clips: Sequence[Clip], caps: PriorCaps, config: RegularizeConfig, seed: int) -> None:
+    def __init__(
+        self,
+        kind: str,
+        clips: Sequence[Clip],
+        caps: PriorCaps,
+        query: ViewQuery,
+        seen: Sequence[Warp],
+        config: RegularizeConfig,
+    ) -> None:
         """Takes bound scores.
 
         Args:
             kind: One of `distill.LEVELS`.
             clips: Of all views, from near the photos outwards.
             caps: Of the prior.
+            query: What the clips are of, with depth; its seed is that of views, noise levels and noise.
+            seen: What the photos show of each of its targets.
             config: `interval`, `start`, `score_weight`, `guidance`, `space`, `lora_lr`.
-            seed: Of views, noise levels and noise.
 
         Raises:
             UserError: vsd with a prior that takes no low-rank addition.
         """
-        self.kind, self.clips, self.caps, self.config, self.seed = kind, clips, caps, config, seed
-        self.generator = torch.Generator().manual_seed(seed)
-        self._calls, self.seconds, self.done = 0, 0.0, 0
+        self.kind, self.clips, self.caps, self.config = kind, clips, caps, config
+        self.query, self.seen = query, seen
+        self.generator = torch.Generator().manual_seed(query.seed)
+        self._calls, self.seconds, self.done, self.added = 0, 0.0, 0, 0
         self._lora: LoraHandle | None = None
         self._trainer: torch.optim.AdamW | None = None
         if kind == "vsd":
@@ -75,6 +89,8 @@ class Distilled:
         first = round(self.config.start * fitting.config.steps)
         if fitting.step < first or (fitting.step - first) % self.config.interval or fitting.progress >= 1:
             return
+        if fitting.step == first:
+            self._fill(fitting)
         began, progress = time.monotonic(), fitting.progress
         clip = self._chosen(progress)
         denoiser = Denoiser(clip.score, torch.arange(len(clip.cameras)))
@@ -90,6 +106,16 @@ class Distilled:
             self._calls += denoiser.calls
             self.seconds += time.monotonic() - began
         self.done += 1
+
+    def _fill(self, fitting: Fitting) -> None:
+        """Something to move where the scene is empty and no photo shows anything: in the colours around, at the depth of what lies around."""
+        assert self.query.render_depth is not None
+        cameras = self.query.target_cams
+        for target, seen in enumerate(self.seen):
+            view = View("", torch.zeros(3, cameras.height, cameras.width), cameras.K[target], cameras.c2w[target])
+            rendering = fitting.drawn(view.cameras)
+            view = replace(view, image=push_pull(rendering.image[0], rendering.alpha[0]).clamp(0, 1))
+            self.added += fill_empty(fitting, view, seen, self.query.render_depth[target, 0])
 
     def _chosen(self, progress: float) -> Clip:
         """A clip near enough: ever more of them."""
@@ -139,8 +165,9 @@ class Distilled:
             "licence": self.caps.licence,
             "commercial": self.caps.commercial,
             "verified": self.caps.verified,
-            "seed": self.seed,
+            "seed": self.query.seed,
             "score_steps": self.done,
+            "added": self.added,
             "seconds": round(self.seconds, 1),
         }
 
@@ -148,7 +175,7 @@ class Distilled:
         """The low-rank addition among it."""
         state: dict[str, Any] = {
             "generator": self.generator.get_state(),
-            "counts": [self._calls, self.done],
+            "counts": [self._calls, self.done, self.added],
             "seconds": self.seconds,
         }
         if self._lora is not None and self._trainer is not None:
@@ -159,7 +186,7 @@ class Distilled:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on."""
         self.generator.set_state(state["generator"])
-        self._calls, self.done = state["counts"]
+        self._calls, self.done, self.added = state["counts"]
         self.seconds = state["seconds"]
         if self._lora is not None and self._trainer is not None:
             with torch.no_grad():

@@ -69,5 +69,5 @@ def regularizer_with(
         return Regularizer(Refresh(prior, query, seen, config.regularize, config.seed, progress), progress)
     if not isinstance(prior, ScorePrior):
         raise UserError(f"--regularizer {kind} needs a prior with a score, and {prior.caps.name} has none")
-    clips = bound(prior, query)
-    return Regularizer(Distilled(kind, clips, prior.caps, config.regularize, config.seed), progress)
+    way = Distilled(kind, bound(prior, query), prior.caps, query, seen, config.regularize)
+    return Regularizer(way, progress)
