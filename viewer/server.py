@@ -22,9 +22,11 @@ from sparse3d.viewer.arrays import Splats, depth_points, splats_from_gaussians, 
 from sparse3d.viewer.placement import (
     SCENE_RADIUS,
     Placement,
-    camera_centres,
     camera_up,
+    field_of_view,
     fit_placement,
+    frustum_depth,
+    orbit_point,
     up_direction,
 )
 
@@ -143,8 +145,8 @@ def fly_to(client: viser.ClientHandle, view: View, placement: Placement, near: f
         time.sleep(duration_s / steps)
     with client.atomic():
         client.camera.near = near
-        client.camera.fov = _field_of_view(view)[0]
-        client.camera.look_at = _orbit_point(view, placement)
+        client.camera.fov = field_of_view(view)[0]
+        client.camera.look_at = orbit_point(view, placement)
 
 
 def _add_splats(server: viser.ViserServer, splats: Splats) -> None:
@@ -157,9 +159,9 @@ def _add_splats(server: viser.ViserServer, splats: Splats) -> None:
 
 def _add_cameras(server: viser.ViserServer, views: PosedViews, placement: Placement) -> None:
     server.scene.add_frame("/cameras", show_axes=False)
-    depth = _frustum_depth(views, placement)
+    depth = frustum_depth(views, placement)
     for view in views.views:
-        fov, aspect = _field_of_view(view)
+        fov, aspect = field_of_view(view)
         wxyz, position = placement.pose(view.c2w)
         # viser divides a frustum's size by the cube root of a third of its half-width times half-height at depth 1
         half_height = np.tan(fov / 2)
@@ -259,34 +261,10 @@ def _set_initial_camera(server: viser.ViserServer, views: PosedViews, placement:
     view = next((view for view in views.views if not view.generated), views.views[0])
     wxyz, position = placement.pose(view.c2w)
     server.initial_camera.position = position
-    server.initial_camera.look_at = _orbit_point(view, placement)
+    server.initial_camera.look_at = orbit_point(view, placement)
     server.initial_camera.up = camera_up(wxyz, up_direction(views))
-    server.initial_camera.fov = _field_of_view(view)[0]
-    server.initial_camera.near = _near(_frustum_depth(views, placement))
-
-
-def _field_of_view(view: View) -> tuple[float, float]:
-    """Vertical field of view in radians, and width over height at depth 1; the principal point counts as central."""
-    half_height = view.height / 2 / float(view.K[1, 1])
-    half_width = view.width / 2 / float(view.K[0, 0])
-    return 2 * float(np.arctan(half_height)), half_width / half_height
-
-
-def _orbit_point(view: View, placement: Placement) -> np.ndarray:
-    """The point ahead of a view to orbit around: as far away as the scene's centre, the origin. (3,) viewer units"""
-    _, position = placement.pose(view.c2w)
-    forward = view.c2w[:3, 2].detach().cpu().double().numpy()
-    return position + forward * max(float(-position @ forward), 0.2 * SCENE_RADIUS)
-
-
-def _frustum_depth(views: PosedViews, placement: Placement) -> float:
-    """How deep to draw the frustums: half the usual distance to the next camera, within 1 to 5 % of the scene."""
-    centres = camera_centres(views) * placement.scale
-    if len(centres) < 2:
-        return 0.05 * SCENE_RADIUS
-    distances = np.linalg.norm(centres[:, None] - centres[None], axis=2)
-    np.fill_diagonal(distances, np.inf)
-    return float(np.clip(0.5 * np.median(distances.min(axis=1)), 0.01 * SCENE_RADIUS, 0.05 * SCENE_RADIUS))
+    server.initial_camera.fov = field_of_view(view)[0]
+    server.initial_camera.near = _near(frustum_depth(views, placement))
 
 
 def _near(frustum_depth: float) -> float:
