@@ -30,7 +30,7 @@ def view(
         loaded.gaussians,
         loaded.posed,
         depths=loaded.depths,
-        background=loaded.look.background,
+        look=loaded.look,
         host=host,
         port=port,
     )

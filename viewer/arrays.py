@@ -38,8 +38,12 @@ class Splats:
         return Splats(self.centers[part], self.covariances[part], self.rgbs[part], self.opacities[part])
 
 
-def splats_from_gaussians(gaussians: Gaussians, placement: Placement, max_gaussians: int) -> Splats:
-    """The Gaussians for drawing, in one colour each: viser has no spherical harmonics, so degree 0 alone is shown.
+def splats_from_gaussians(
+    gaussians: Gaussians, placement: Placement, max_gaussians: int, colours: Tensor | None = None
+) -> Splats:
+    """The Gaussians for drawing, in one colour each: viser has no spherical harmonics.
+
+    That colour is a row of `colours`, (N, 3) in [0, 1], or that of degree 0 when None.
 
     When there are more than `max_gaussians`, those with the least opacity times cross-section are left out. Gaussians
     with a value that is not finite cannot be drawn and are left out too.
@@ -58,7 +62,10 @@ def splats_from_gaussians(gaussians: Gaussians, placement: Placement, max_gaussi
         scales = (gaussians.scales[chosen] * placement.scale).clamp(SMALLEST_SCALE, LARGEST_SCALE)
         columns = rotations * scales[:, None, :]
         covariances = columns @ columns.transpose(1, 2)
-        rgbs = sh_to_rgb(0, gaussians.means[chosen], gaussians.sh[chosen])  # at degree 0, any direction does
+        if colours is None:
+            rgbs = sh_to_rgb(0, gaussians.means[chosen], gaussians.sh[chosen])  # at degree 0, any direction does
+        else:
+            rgbs = colours[chosen]
         return Splats(
             placement.points(gaussians.means[chosen]),
             covariances.float().cpu().numpy(),

@@ -1,24 +1,31 @@
-"""Serve a scene to the browser: splats, cameras, sparse points and depth, with a panel to show and hide them.
+"""Serve a scene to the browser: splats, cameras, sparse points and depth, and the panels that work on them.
 
-The server has no login, so it listens on this machine only unless told otherwise, and no page it serves can upload,
-name a file or open a tunnel.
+The server listens on this machine only unless told otherwise, every request passes a `Gate`, and no page it serves can
+upload, name a file or open a tunnel.
 """
 
 from __future__ import annotations
 
-import functools
 import socket
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import viser
-import viser.transforms
 from torch import Tensor
 
 from sparse3d.errors import UserError, did_you_mean
-from sparse3d.types import Gaussians, PosedViews, View
-from sparse3d.viewer.arrays import Splats, depth_points, splats_from_gaussians, thumbnail
+from sparse3d.render import Look
+from sparse3d.types import Gaussians, PosedViews
+from sparse3d.viewer.arrays import depth_points
+from sparse3d.viewer.board import Board
+from sparse3d.viewer.crop_panel import add_crop_panel
+from sparse3d.viewer.frame_panel import add_frame_panel
+from sparse3d.viewer.frustums import add_frustums, near_of, node_name
+from sparse3d.viewer.gate import Gate, own_names
+from sparse3d.viewer.measure import Ruler
+from sparse3d.viewer.path_panel import PathPanel
+from sparse3d.viewer.photo_overlay import add_photo_panel
 from sparse3d.viewer.placement import (
     SCENE_RADIUS,
     Placement,
@@ -27,16 +34,14 @@ from sparse3d.viewer.placement import (
     fit_placement,
     frustum_depth,
     orbit_point,
+    overview,
     up_direction,
 )
+from sparse3d.viewer.show_panel import Stages, add_show_panel
+from sparse3d.viewer.splat_layer import SplatLayer
 
 MAX_GAUSSIANS = 1_000_000  # 32 bytes each, so 32 MB to the browser
-CHUNK_GAUSSIANS = 300_000  # one message each: the page fills in steps instead of at once
 MAX_DEPTH_POINTS = 200_000  # of one view
-THUMBNAIL_PX = 160
-PHOTOGRAPHED = (240, 130, 30)  # orange
-GENERATED = (150, 80, 240)  # violet
-ALL_VIEWS = "all"
 
 
 class _Server(viser.ViserServer):
@@ -47,33 +52,100 @@ class _Server(viser.ViserServer):
         return None
 
 
+def start_server(host: str = "127.0.0.1", port: int = 8080, gate: Gate | None = None) -> viser.ViserServer:
+    """A running server with an empty page; it serves from its own thread until `stop()`.
+
+    Args:
+        host: Address to listen on. Anything but this machine's own lets others in, if the gate does.
+        port: Port to listen on; the next free one is taken when it is in use, and any free one for 0. See `address`.
+        gate: Who is let in; whoever asks for this machine by a name of its own, when None.
+
+    Raises:
+        UserError: nothing can listen on `host`, or `port` is no port.
+    """
+    _check_address(host, port)
+    gate = gate or Gate(hosts=own_names(host))
+    with gate.installed():
+        server = _Server(host=host, port=port, label="sparse3d", verbose=False)
+    try:
+        reached = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        gate.check(reached, server.get_port())
+        server.gui.configure_theme(show_share_button=False)
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
 def open_server(
     gaussians: Gaussians,
     views: PosedViews,
     *,
     depths: Mapping[str, Tensor] | None = None,
-    background: Sequence[float] | None = None,
+    look: Look | None = None,
+    stages: Stages | None = None,
+    folder: Path | None = None,
+    metric: bool = False,
     host: str = "127.0.0.1",
     port: int = 8080,
     max_gaussians: int = MAX_GAUSSIANS,
+    gate: Gate | None = None,
 ) -> viser.ViserServer:
-    """A running server of the scene; it serves from its own thread until `stop()`.
+    """A running server of a scene: `start_server` and `show_scene` in one.
+
+    Raises:
+        UserError: as `start_server`.
+        ValueError: as `show_scene`.
+    """
+    server = start_server(host, port, gate)
+    try:
+        show_scene(
+            server,
+            gaussians,
+            views,
+            depths=depths,
+            look=look,
+            stages=stages,
+            folder=folder,
+            metric=metric,
+            max_gaussians=max_gaussians,
+        )
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def show_scene(
+    server: viser.ViserServer,
+    gaussians: Gaussians,
+    views: PosedViews,
+    *,
+    depths: Mapping[str, Tensor] | None = None,
+    look: Look | None = None,
+    stages: Stages | None = None,
+    folder: Path | None = None,
+    metric: bool = False,
+    max_gaussians: int = MAX_GAUSSIANS,
+) -> Board:
+    """Puts a scene and its panels on an empty page.
 
     The scene tree, in viewer coordinates (`fit_placement`): `/splats/0`, `/splats/1` ... of at most 300k Gaussians,
-    `/cameras/<view>` and, hidden at first, `/points` (unless there are no splats) and `/depth/<view>`. A slash in a view's name is written `%2F`
-    there. Any part may be empty.
+    `/cameras/<view>` and, hidden at first, `/points` (unless there are no splats) and `/depth/<view>`. A slash in a view's
+    name is written `%2F` there. Any part may be empty.
 
     Args:
+        server: Of `start_server`.
         gaussians: N Gaussians, world units; none is fine.
         views: Cameras, photos and sparse points in the same world.
         depths: View name to (h, w) z-depth in world units, 0 where unknown; may be smaller than the view.
-        background: sRGB in [0, 1] of what lies behind the scene, as it was optimized; the page's own white when None.
-        host: Address to listen on. Anything but this machine's own lets others in: there is no login.
-        port: Port to listen on; the next free one is taken when it is in use, and any free one for 0. See `address`.
+        look: How the scene was optimized and is drawn; on white when None.
+        stages: By name, what else there is to show, read when it is chosen; the last one is `gaussians`.
+        folder: Of the scene, for camera paths and films; None keeps none.
+        metric: The world unit is the metre.
         max_gaussians: Draw at most this many, the most visible ones.
 
     Raises:
-        UserError: nothing can listen on `host`, or `port` is no port.
         ValueError: a depth belongs to no view or is no (h, w) map, or `max_gaussians` is below 1.
     """
     if max_gaussians < 1:
@@ -83,111 +155,37 @@ def open_server(
         if name not in by_name:
             raise ValueError(f"depth for {name!r}, which is no view{did_you_mean(name, by_name)}")
     placement = fit_placement(gaussians, views)
-    splats = splats_from_gaussians(gaussians, placement, max_gaussians)
     clouds = {
         name: depth_points(by_name[name], depth, placement, MAX_DEPTH_POINTS) for name, depth in (depths or {}).items()
     }
-
-    _check_address(host, port)
-    server = _Server(host=host, port=port, label="sparse3d", verbose=False)
-    try:
-        server.gui.configure_theme(show_share_button=False)
-        server.scene.set_up_direction(up_direction(views))
-        _add_splats(server, splats)
-        _add_cameras(server, views, placement)
-        _add_points(server, views, placement, visible=len(splats) == 0)
-        if background is not None:
-            server.scene.set_background_image(np.full((2, 2, 3), np.round(np.multiply(background, 255)), np.uint8))
-        _add_depths(server, clouds)
-        _add_panel(server, len(gaussians), len(splats), list(clouds))
-        _set_initial_camera(server, views, placement)
-    except BaseException:
-        server.stop()
-        raise
-    return server
+    layer = SplatLayer(server, placement, max_gaussians)
+    shown = look or Look((1.0, 1.0, 1.0), False, 0.002 * SCENE_RADIUS / placement.scale)
+    board = Board(server, views, placement, layer, shown, folder, metric)
+    layer.show(gaussians)
+    add_frustums(server, views, placement)
+    _add_points(server, views, placement, visible=layer.drawn == 0)
+    if look is not None:
+        board.set_background(look.background)
+    _add_depths(server, clouds)
+    tabs = server.gui.add_tab_group()
+    with tabs.add_tab("Scene"):
+        add_show_panel(board, list(clouds), stages or {})
+        if views.views:
+            add_photo_panel(board)
+    with tabs.add_tab("Tools"):
+        add_frame_panel(board, Ruler(board))
+        add_crop_panel(board)
+    if layer.drawn:
+        with tabs.add_tab("Film"):
+            PathPanel(board)
+    _set_initial_camera(server, views, placement)
+    return board
 
 
 def address(server: viser.ViserServer) -> str:
     """The http URL to open, with the port that the server really got."""
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.get_host(), server.get_host())
     return f"http://{f'[{host}]' if ':' in host else host}:{server.get_port()}"
-
-
-def node_name(view_name: str) -> str:
-    """A view's name as one step of the scene tree.
-
-    viser takes a slash as parent and child, and would move `a.jpg/1` along with the camera `a.jpg`.
-    """
-    return view_name.replace("%", "%25").replace("/", "%2F")
-
-
-def fly_to(client: viser.ClientHandle, view: View, placement: Placement, near: float, duration_s: float = 0.4) -> None:
-    """Moves one visitor's camera to a view along a screw motion, ending with its pose and field of view.
-
-    Args:
-        client: The visitor.
-        view: Where to.
-        placement: Of the viewer.
-        near: Near plane to set, viewer units.
-        duration_s: Seconds the flight takes.
-    """
-    transforms = viser.transforms
-    wxyz, position = placement.pose(view.c2w)
-    start = transforms.SE3.from_rotation_and_translation(transforms.SO3(client.camera.wxyz), client.camera.position)
-    end = transforms.SE3.from_rotation_and_translation(transforms.SO3(wxyz), position)
-    motion = (start.inverse() @ end).log()
-    steps = 20
-    for step in range(1, steps + 1):
-        pose = start @ transforms.SE3.exp(motion * step / steps)
-        with client.atomic():
-            client.camera.wxyz = pose.rotation().wxyz
-            client.camera.position = pose.translation()
-        time.sleep(duration_s / steps)
-    with client.atomic():
-        client.camera.near = near
-        client.camera.fov = field_of_view(view)[0]
-        client.camera.look_at = orbit_point(view, placement)
-
-
-def _add_splats(server: viser.ViserServer, splats: Splats) -> None:
-    server.scene.add_frame("/splats", show_axes=False)
-    # viser itself leaves out what is smaller than a pixel or so: opacity * det(covariance in pixels + 0.3) < 0.25
-    for number, start in enumerate(range(0, len(splats), CHUNK_GAUSSIANS)):
-        part = splats.chunk(start, CHUNK_GAUSSIANS)
-        server.scene.add_gaussian_splats(f"/splats/{number}", part.centers, part.covariances, part.rgbs, part.opacities)
-
-
-def _add_cameras(server: viser.ViserServer, views: PosedViews, placement: Placement) -> None:
-    server.scene.add_frame("/cameras", show_axes=False)
-    depth = frustum_depth(views, placement)
-    for view in views.views:
-        fov, aspect = field_of_view(view)
-        wxyz, position = placement.pose(view.c2w)
-        # viser divides a frustum's size by the cube root of a third of its half-width times half-height at depth 1
-        half_height = np.tan(fov / 2)
-        frustum = server.scene.add_camera_frustum(
-            f"/cameras/{node_name(view.name)}",
-            fov,
-            aspect,
-            scale=depth * float(np.cbrt(aspect * half_height**2 / 3)),
-            thickness=2.0,
-            thickness_units="screen",
-            color=GENERATED if view.generated else PHOTOGRAPHED,
-            image=thumbnail(view, THUMBNAIL_PX),
-            format="jpeg",
-            jpeg_quality=85,
-            wxyz=wxyz,
-            position=position,
-            cast_shadow=False,
-            receive_shadow=False,
-        )
-        frustum.on_click(functools.partial(_fly_on_click, view=view, placement=placement, near=_near(depth)))
-
-
-def _fly_on_click(
-    event: viser.SceneNodePointerEvent[viser.CameraFrustumHandle], *, view: View, placement: Placement, near: float
-) -> None:
-    fly_to(event.client, view, placement, near)
 
 
 def _add_points(server: viser.ViserServer, views: PosedViews, placement: Placement, visible: bool) -> None:
@@ -219,57 +217,17 @@ def _add_depths(server: viser.ViserServer, clouds: Mapping[str, tuple[np.ndarray
         )
 
 
-def _add_panel(server: viser.ViserServer, gaussian_count: int, drawn_count: int, depth_names: list[str]) -> None:
-    """The folder "Show": one box for each part of the tree, off and greyed where there is nothing to show."""
-    with server.gui.add_folder("Show"):
-        for label, node, there, on in (
-            ("Splats", "/splats", drawn_count > 0, True),
-            ("Cameras", "/cameras", True, True),
-            ("Points", "/points", server.scene.get_handle_by_name("/points") is not None, drawn_count == 0),
-            ("Depth", "/depth", bool(depth_names), False),
-        ):
-            box = server.gui.add_checkbox(label, initial_value=there and on, disabled=not there)
-            box.on_update(functools.partial(_show_node, server=server, node=node))
-        if depth_names:
-            choice = server.gui.add_dropdown("Depth of", [ALL_VIEWS, *depth_names], initial_value=ALL_VIEWS)
-            choice.on_update(functools.partial(_show_depth_of, server=server, names=depth_names))
-        server.gui.add_number("Gaussians", gaussian_count, disabled=True)
-        if drawn_count < gaussian_count:
-            hint = "The least visible Gaussians are left out to keep the page fast; files hold all of them."
-            server.gui.add_number("Gaussians drawn", drawn_count, disabled=True, hint=hint)
-
-
-def _show_node(event: viser.GuiEvent[viser.GuiCheckboxHandle], *, server: viser.ViserServer, node: str) -> None:
-    handle = server.scene.get_handle_by_name(node)
-    if handle is not None:
-        handle.visible = event.target.value
-
-
-def _show_depth_of(
-    event: viser.GuiEvent[viser.GuiDropdownHandle[str]], *, server: viser.ViserServer, names: list[str]
-) -> None:
-    for name in names:
-        handle = server.scene.get_handle_by_name(f"/depth/{node_name(name)}")
-        if handle is not None:
-            handle.visible = event.target.value in (ALL_VIEWS, name)
-
-
 def _set_initial_camera(server: viser.ViserServer, views: PosedViews, placement: Placement) -> None:
     """Visitors start where the first photo was taken: from there the scene looks best."""
-    if not views.views:
-        return
-    view = next((view for view in views.views if not view.generated), views.views[0])
+    up = up_direction(views)
+    first = views.views[0] if views.views else overview(placement, up)
+    view = next((view for view in views.views if not view.generated), first)
     wxyz, position = placement.pose(view.c2w)
     server.initial_camera.position = position
     server.initial_camera.look_at = orbit_point(view, placement)
-    server.initial_camera.up = camera_up(wxyz, up_direction(views))
+    server.initial_camera.up = camera_up(wxyz, up)
     server.initial_camera.fov = field_of_view(view)[0]
-    server.initial_camera.near = _near(frustum_depth(views, placement))
-
-
-def _near(frustum_depth: float) -> float:
-    """A near plane behind the thumbnail: who stands in a camera wants to see the scene, not its photo."""
-    return 1.05 * frustum_depth
+    server.initial_camera.near = near_of(frustum_depth(views, placement))
 
 
 def _check_address(host: str, port: int) -> None:

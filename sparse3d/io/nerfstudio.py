@@ -44,6 +44,15 @@ class CameraPath:
     fps: float  # frames in a second
 
 
+@dataclass(frozen=True)
+class Keyframe:
+    """A place that a camera path goes through."""
+
+    c2w: Tensor  # (4, 4) camera to world, OpenCV axes
+    fov_deg: float  # vertical
+    seconds: float  # to the next keyframe; for the last one, of a loop, to the first
+
+
 def read_transforms(path: Path, sizes: Mapping[str, tuple[int, int]] | None = None) -> list[Frame]:
     """The frames of a transforms.json, with their intrinsics, in the file's order.
 
@@ -144,6 +153,104 @@ def read_camera_path(path: Path) -> CameraPath:
     if fps <= 0:
         raise UserError(f"{path}: the path plays at {fps} frames a second, needed more than 0")
     return CameraPath(Cameras(torch.stack(c2w).float(), torch.tensor(K), height, width), fps)
+
+
+def read_keyframes(path: Path) -> list[Keyframe]:
+    """The keyframes of a camera-path file, as nerfstudio's viewer and ours write them.
+
+    Raises:
+        UserError: not such a file, or one without keyframes.
+    """
+    meta = _load(path)
+    entries = meta.get("keyframes")
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path}: has no 'keyframes'; only a path that a viewer saved can be edited again")
+    found = []
+    for i, entry in enumerate(entries):
+        where = f"{path}: keyframe {i}"
+        if not isinstance(entry, dict) or "matrix" not in entry:
+            raise UserError(f"{where} has no 'matrix'")
+        fov_deg = number(entry, "fov", where)
+        if not 0 < fov_deg < 180:
+            raise UserError(f"{where}: 'fov' is {fov_deg} degrees, needed between 0 and 180")
+        seconds = number(meta, "default_transition_sec", str(path)) if "default_transition_sec" in meta else 2.0
+        if entry.get("override_transition_enabled"):
+            seconds = number(entry, "override_transition_sec", where)
+        if seconds <= 0:
+            raise UserError(f"{where} takes {seconds} seconds to the next, needed more than 0")
+        c2w = rigid(entry["matrix"], f"{where}: 'matrix'") * GL_TO_CV
+        found.append(Keyframe(c2w.float(), fov_deg, seconds))
+    return found
+
+
+def write_camera_path(
+    path: Path,
+    along: CameraPath,
+    keyframes: Sequence[Keyframe] = (),
+    *,
+    loop: bool = False,
+    crop: tuple[Tensor, Tensor] | None = None,
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> None:
+    """Writes a fly-through as nerfstudio's viewer does: every camera of it, and the keyframes that it was made of.
+
+    Args:
+        path: Written whole or not at all.
+        along: The cameras; pixels are square and the principal point the centre, which is all that the format holds.
+        keyframes: What a viewer needs to edit the path again.
+        loop: The path ends where it begins.
+        crop: Lower and upper corner, (3,) each, of what is drawn; all when None.
+        background: sRGB in [0, 1] behind what is cropped.
+    """
+    cameras = along.cameras
+    aspect = cameras.width / cameras.height
+
+    def flat(c2w: Tensor) -> list[float]:
+        values: list[float] = (c2w.double().cpu() * GL_TO_CV + 0.0).flatten().tolist()
+        return values
+
+    frames = [
+        {
+            "camera_to_world": flat(c2w),
+            "fov": math.degrees(2 * math.atan(cameras.height / 2 / float(K[1, 1]))),
+            "aspect": aspect,
+        }
+        for c2w, K in zip(cameras.c2w, cameras.K, strict=True)
+    ]
+    seconds = [key.seconds for key in keyframes]
+    data: dict[str, Any] = {
+        "camera_type": "perspective",
+        "render_height": cameras.height,
+        "render_width": cameras.width,
+        "fps": along.fps,
+        "seconds": len(cameras) / along.fps,
+        "is_cycle": loop,
+        "smoothness_value": 0.0,
+        "default_fov": frames[0]["fov"],
+        "default_transition_sec": seconds[0] if seconds else 2.0,
+        "keyframes": [
+            {
+                "matrix": flat(key.c2w),
+                "fov": key.fov_deg,
+                "aspect": aspect,
+                "override_transition_enabled": True,
+                "override_transition_sec": key.seconds,
+            }
+            for key in keyframes
+        ],
+        "camera_path": frames,
+        "crop": None,
+    }
+    if crop is not None:
+        lower, upper = crop
+        data["crop"] = {
+            "crop_center": ((lower + upper) / 2).tolist(),
+            "crop_scale": (upper - lower).tolist(),
+            "crop_rot": [0.0, 0.0, 0.0],
+            "crop_bg_color": dict(zip("rgb", (round(255 * value) for value in background), strict=True)),
+        }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from sparse3d.errors import UserError
 from sparse3d.geometry import project
 from sparse3d.types import Gaussians, Points, PosedViews, View
 from sparse3d.viewer.arrays import SMALLEST_SCALE, depth_points, splats_from_gaussians
+from sparse3d.viewer.frustums import GENERATED, PHOTOGRAPHED, fly_to, node_name
 from sparse3d.viewer.placement import SCENE_RADIUS, Placement, camera_up, fit_placement, up_direction
-from sparse3d.viewer.server import GENERATED, PHOTOGRAPHED, address, fly_to, node_name, open_server
+from sparse3d.viewer.server import address, open_server
 
 HEIGHT, WIDTH = 150, 200
 
@@ -133,12 +134,13 @@ def test_scene_tree(server):
     assert set(tree) == {
         *("/splats", "/splats/0", "/points", "/depth", "/depth/left.jpg", "/depth/sub%2Fmiddle.jpg"),
         *("/cameras", "/cameras/left.jpg", "/cameras/sub%2Fmiddle.jpg", "/cameras/drawn"),
+        "/crop",
     }
     assert len(tree["/splats/0"].centers) == 200
     assert tree["/points"].points.shape == (50, 3)
     assert tree["/depth/left.jpg"].points.shape == (75 * 60, 3)
     assert tree["/depth/sub%2Fmiddle.jpg"].points.shape == (38 * 50, 3)
-    assert {name for name, node in tree.items() if not node.visible} == {"/points", "/depth"}
+    assert {name for name, node in tree.items() if not node.visible} == {"/points", "/depth", "/crop"}
     assert tree["/cameras/left.jpg"].color == PHOTOGRAPHED and tree["/cameras/drawn"].color == GENERATED
     assert tree["/cameras/left.jpg"].image.shape == (120, 160, 3)
     assert widget(server, "Gaussians").value == 200
@@ -299,7 +301,7 @@ def test_depth_projects_back_to_its_pixels():
 
 def test_large_scenes_come_in_chunks_and_thinned(monkeypatch):
     """The faint half goes first, and the panel says so."""
-    monkeypatch.setattr("sparse3d.viewer.server.CHUNK_GAUSSIANS", 30)
+    monkeypatch.setattr("sparse3d.viewer.splat_layer.CHUNK_GAUSSIANS", 30)
     gaussians = random_gaussians(200)
     faint = torch.arange(200) % 2 == 0
     gaussians = Gaussians(
