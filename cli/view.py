@@ -1,43 +1,52 @@
-"""`sparse3d view`: a scene in the browser."""
+"""`sparse3d view`: scenes in the browser."""
 
 from __future__ import annotations
 
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sparse3d.cli.console import note
-from sparse3d.cli.options import Scene
-
-_LOCAL = ("127.0.0.1", "localhost", "::1")
+from sparse3d.cli.options import Host, Port
 
 
 def view(
-    scene: Scene,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The next free one is taken when it is in use.")] = 8080,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. The default is reached from this machine only.")
-    ] = "127.0.0.1",
+    scenes: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A scene folder, a file of Gaussians, a COLMAP model or a transforms.json; several are shown side by side.",
+            show_default=False,
+        ),
+    ],
+    port: Port = 8080,
+    host: Host = "127.0.0.1",
+    auth: Annotated[
+        bool | None,
+        typer.Option(
+            "--auth/--no-auth",
+            help="Ask for a token that stands in the address. On by default where others can reach the page.",
+            show_default=False,
+        ),
+    ] = None,
+    max_gaussians: Annotated[
+        int, typer.Option(min=1, help="Draw at most this many, the most visible ones.")
+    ] = 1_000_000,
 ) -> None:
-    """Show a scene in the browser: splats, cameras with their photos, points, depth."""
-    from sparse3d.io.load import load_scene
-    from sparse3d.viewer.server import address, open_server
+    """Show scenes in the browser: splats, cameras with their photos, points, depth; measure, crop, make films."""
+    from sparse3d.viewer.serve import serve
+    from sparse3d.viewer.sources import open_source
 
-    loaded = load_scene(scene)
-    server = open_server(
-        loaded.gaussians,
-        loaded.posed,
-        depths=loaded.depths,
-        look=loaded.look,
-        host=host,
-        port=port,
-    )
-    if host not in _LOCAL:
-        note(f"warning: listening on {host}: everyone who reaches this machine can look at the scene")
-    typer.echo(address(server))
+    found = [open_source(path) for path in scenes]
+    servers, address = serve(found, host=host, port=port, auth=auth, max_gaussians=max_gaussians, say=note)
+    typer.echo(address)
     note("press Ctrl-C to stop")
-    with suppress(KeyboardInterrupt):
-        while True:
-            time.sleep(3600)
+    try:
+        with suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
+    finally:
+        for server in servers:
+            server.stop()

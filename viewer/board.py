@@ -10,13 +10,12 @@ import torch
 import viser
 from torch import Tensor
 
-from sparse3d.geometry import fitted_size
 from sparse3d.render import Look
 from sparse3d.types import Cameras, PosedViews
-from sparse3d.viewer.placement import Placement
+from sparse3d.viewer.placement import SCENE_RADIUS, Placement
 from sparse3d.viewer.splat_layer import SplatLayer
 
-PICTURE_SIZE = 1280  # longest side of what is rendered for a visitor, pixels
+PICTURE_SIZE = 1280  # longer side of screenshots, pixels
 
 
 @dataclass
@@ -44,13 +43,28 @@ class Board:
             return f"{world_units * self.metres:.4g} m"
         return f"{world_units:.4g} {'m' if self.metric else 'units'}"
 
-    def camera_of(self, client: viser.ClientHandle, height: int | None = None, width: int | None = None) -> Cameras:
-        """What a visitor looks at, as a camera of ours; of the size of their window, or smaller, unless one is given."""
-        if height is None or width is None:
-            sizes = client.camera.image_height, client.camera.image_width
-            height, width = fitted_size(max(sizes[0], 1), max(sizes[1], 1), PICTURE_SIZE)
+    def camera_of(self, client: viser.ClientHandle) -> Cameras:
+        """What a visitor looks at, as a camera of ours with pictures of `PICTURE_SIZE` in the shape of their window."""
+        aspect = min(max(float(client.camera.aspect), 0.1), 10.0)  # width / height
+        height, width = round(PICTURE_SIZE / max(aspect, 1.0)), round(PICTURE_SIZE * min(aspect, 1.0))
         c2w = self.placement.c2w(client.camera.wxyz, client.camera.position)
         return pinhole(c2w, float(client.camera.fov), height, width)
+
+    def stand(self, client: viser.ClientHandle, c2w: Tensor, fov: float) -> None:
+        """Puts a visitor's camera somewhere, to orbit about a point as far ahead as the scene's middle.
+
+        Args:
+            client: The visitor.
+            c2w: (4, 4) camera to world.
+            fov: Vertical, radians.
+        """
+        wxyz, position = self.placement.pose(c2w)
+        forward = c2w[:3, 2].double().numpy()
+        with client.atomic():
+            client.camera.wxyz = wxyz
+            client.camera.position = position
+            client.camera.look_at = position + forward * max(float(-position @ forward), 0.2 * SCENE_RADIUS)
+            client.camera.fov = fov
 
 
 def pinhole(c2w: Tensor, fov: float, height: int, width: int) -> Cameras:

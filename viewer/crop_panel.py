@@ -40,7 +40,14 @@ def add_crop_panel(board: Board) -> None:
     def draw() -> None:
         corners = board.placement.points(torch.stack(box()))
         points = np.array([[corners[index >> axis & 1, axis] for axis in range(3)] for index in range(8)])
-        scene.add_line_segments("/crop_box", points[np.array(_EDGES)], (255, 60, 120), line_width=2.0, visible=on.value)
+        scene.add_line_segments(
+            "/crop_box",
+            points[np.array(_EDGES)],
+            (255, 60, 120),
+            thickness=2.0,
+            thickness_units="screen",
+            visible=on.value,
+        )
         handle.visible = on.value
 
     latest = Latest(board.splats.crop, pause_s=0.2)

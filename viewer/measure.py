@@ -69,7 +69,9 @@ class Ruler:
         if len(self.points) == 2:
             self.waiting = False
             scene.remove_click_callback(self._clicked)
-            scene.add_line_segments("/ruler/line", marks[None], np.array(_COLOUR, np.uint8), line_width=3.0)
+            scene.add_line_segments(
+                "/ruler/line", marks[None], np.array(_COLOUR, np.uint8), thickness=3.0, thickness_units="screen"
+            )
         self._tell()
 
     def _tell(self) -> None:

@@ -139,7 +139,7 @@ class PathPanel:
     def _go(self, event: viser.GuiEvent[viser.GuiButtonHandle]) -> None:
         if event.client is not None and self.keyframes:
             key = self.keyframes[self._index]
-            self._stand(event.client, key.c2w, np.radians(key.fov_deg))
+            self._board.stand(event.client, key.c2w, float(np.radians(key.fov_deg)))
 
     def _time(self) -> None:
         if self.keyframes:
@@ -182,7 +182,9 @@ class PathPanel:
             return
         along = self.path(90, 160, 8.0)
         points = self._board.placement.points(along.cameras.c2w[:, :3, 3])
-        scene.add_line_segments("/path/line", np.stack([points[:-1], points[1:]], 1), _KEY_COLOUR, line_width=2.0)
+        scene.add_line_segments(
+            "/path/line", np.stack([points[:-1], points[1:]], 1), _KEY_COLOUR, thickness=2.0, thickness_units="screen"
+        )
         self._said.content = f"{count} keyframes, {len(along.cameras) / 8.0:.1f} s"
 
     def _preview(self, event: viser.GuiEvent[viser.GuiButtonHandle]) -> None:
@@ -198,21 +200,12 @@ class PathPanel:
                 behind = time.monotonic() - began - index / along.fps
                 if behind > 1 / along.fps:
                     continue  # a slow connection: leave frames out rather than play slowly
-                self._stand(client, c2w, 2 * float(np.arctan(45 / along.cameras.K[index, 1, 1])))
+                self._board.stand(client, c2w, 2 * float(np.arctan(45 / along.cameras.K[index, 1, 1])))
                 time.sleep(max(0.0, -behind) + 0.5 / along.fps)
         except UserError as error:
             _tell(client, "No preview", str(error))
         finally:
             self._end()
-
-    def _stand(self, client: viser.ClientHandle, c2w: Tensor, fov: float) -> None:
-        wxyz, position = self._board.placement.pose(c2w)
-        forward = c2w[:3, 2].double().numpy()
-        with client.atomic():
-            client.camera.wxyz = wxyz
-            client.camera.position = position
-            client.camera.look_at = position + forward * max(float(-position @ forward), 0.2 * SCENE_RADIUS)
-            client.camera.fov = fov
 
     def _save(self, event: viser.GuiEvent[viser.GuiButtonHandle]) -> None:
         try:
@@ -317,7 +310,7 @@ class _Named:
 
 def _give(client: viser.ClientHandle | None, path: Path) -> None:
     if client is not None:
-        client.send_file_download(path.name, path.read_bytes())
+        client.send_file_download(path.name, path.read_bytes(), save_immediately=True)
 
 
 def _tell(client: viser.ClientHandle | None, title: str, body: str) -> None:
