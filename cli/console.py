@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -22,3 +24,11 @@ def note(message: str) -> None:
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     typer.echo(json.dumps(value, default=str))
+
+
+def until_stopped() -> None:
+    """Waits for Ctrl-C."""
+    note("press Ctrl-C to stop")
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)

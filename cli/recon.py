@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparse3d.cli.console import note, print_json
-from sparse3d.cli.options import Json, Renderer
+from sparse3d.cli.console import note, print_json, until_stopped
+from sparse3d.cli.options import Host, Json, Port, Renderer
 from sparse3d.cli.progress import reporter
 from sparse3d.cli.settings import (
     Frames,
@@ -30,6 +30,10 @@ from sparse3d.cli.settings import (
     assignments,
 )
 
+if TYPE_CHECKING:
+    from sparse3d.config import Config
+    from sparse3d.pipeline import Result
+
 
 def recon(
     inputs: Inputs,
@@ -49,6 +53,12 @@ def recon(
     seed: Seed = None,
     renderer: Renderer = "auto",
     settings: Settings = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--view", help="Show the scene in the browser while it grows, and when it is done until Ctrl-C."),
+    ] = False,
+    port: Port = 8080,
+    host: Host = "127.0.0.1",
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -74,8 +84,15 @@ def recon(
     if renderer != "auto":
         chosen.append(f"renderer={renderer}")
     config = load_config(preset, chosen)
+    if watch:
+        _watched(inputs, output, config, poses, holdout, strict, host, port, quiet, json)
+        return
     with reporter(quiet) as report:
         result = run(inputs, output, config, poses=poses, holdout=holdout, strict=strict, report=report)
+    _tell(result, quiet, json)
+
+
+def _tell(result: Result, quiet: bool, json: bool) -> None:
     if json:
         print_json(vars(result))
         return
@@ -83,3 +100,48 @@ def recon(
     if not quiet:
         note(f"report: {result.scene / 'report.html'}")
         note(f"viewer: sparse3d view {result.scene}")
+
+
+def _watched(
+    inputs: list[Path],
+    output: Path,
+    config: Config,
+    poses: Path | None,
+    holdout: int,
+    strict: bool,
+    host: str,
+    port: int,
+    quiet: bool,
+    json: bool,
+) -> None:
+    """The same with a page to look at, which stays until Ctrl-C."""
+    from sparse3d.pipeline import recon as run
+    from sparse3d.viewer.live import LiveView, both
+    from sparse3d.viewer.serve import gate_for, open_page, with_token
+    from sparse3d.viewer.server import MAX_GAUSSIANS, address
+    from sparse3d.viewer.sources import open_source
+
+    gate = gate_for(host, None, note)
+    server = open_page(host, port, gate, note)
+    try:
+        note(f"watch: {with_token(address(server), gate)}")
+        live = LiveView(server, output, config, MAX_GAUSSIANS)
+        try:
+            with reporter(quiet) as report:
+                result = run(
+                    inputs,
+                    output,
+                    config,
+                    poses=poses,
+                    holdout=holdout,
+                    strict=strict,
+                    report=both(report, live.report),
+                    on_step=live.on_step,
+                )
+        finally:
+            live.close()
+        live.finish(open_source(output))
+        _tell(result, quiet, json)
+        until_stopped()
+    finally:
+        server.stop()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sparse3d.cli.console import note
+from sparse3d.cli.console import note, until_stopped
 from sparse3d.cli.options import Host, Port
 
 
@@ -42,11 +40,8 @@ def view(
     found = [open_source(path) for path in scenes]
     servers, address = serve(found, host=host, port=port, auth=auth, max_gaussians=max_gaussians, say=note)
     typer.echo(address)
-    note("press Ctrl-C to stop")
     try:
-        with suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(3600)
+        until_stopped()
     finally:
         for server in servers:
             server.stop()
