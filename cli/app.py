@@ -13,6 +13,7 @@ from sparse3d.cli.console import error
 from sparse3d.cli.densify import densify
 from sparse3d.cli.doctor import doctor
 from sparse3d.cli.evaluate import evaluate
+from sparse3d.cli.export import export
 from sparse3d.cli.hallucinate import hallucinate
 from sparse3d.cli.init import init
 from sparse3d.cli.models import app as models
@@ -68,6 +69,7 @@ app.command()(densify)
 app.command()(hallucinate)
 app.command()(view)
 app.command()(render)
+app.command()(export)
 app.command(name="eval")(evaluate)
 app.add_typer(models, name="models")
 app.command()(doctor)

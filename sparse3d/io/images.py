@@ -134,6 +134,12 @@ def write_image(path: Path, image: Tensor, mask: Tensor | None = None) -> None:
             picture.save(temporary, format="JPEG", quality=95, subsampling=0)
 
 
+def write_mask(path: Path, mask: Tensor) -> None:
+    """Writes a mask as a grey PNG, white where it is True; whole or not at all. (H, W) bool"""
+    with replacing(path) as temporary:
+        Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 255).save(temporary, format="PNG")
+
+
 def animation_bytes(images: Sequence[Tensor], frame_ms: int = 250) -> bytes:
     """Pictures (3, H, W) of one size, one after the other, as an animated WebP, which every browser plays."""
     buffer = io.BytesIO()
@@ -147,6 +153,35 @@ def jpeg_bytes(image: Tensor, quality: int = 85) -> bytes:
     buffer = io.BytesIO()
     _picture(image, None).save(buffer, format="JPEG", quality=quality)
     return buffer.getvalue()
+
+
+def table_bytes(table: np.ndarray) -> bytes:
+    """A table of bytes as a lossless WebP, also where its fourth column is 0. (H, W, 4) uint8"""
+    buffer = io.BytesIO()
+    Image.fromarray(table).save(buffer, "WEBP", lossless=True, exact=True, quality=50, method=3)
+    return buffer.getvalue()
+
+
+def read_table(data: bytes, name: str, most: int) -> np.ndarray:
+    """The inverse of `table_bytes`. (H, W, 4) uint8
+
+    Args:
+        data: A WebP file.
+        name: The file's name, for messages.
+        most: Pixels that are expected at most; more are not decoded.
+
+    Raises:
+        UserError: no such picture, damaged, or larger.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["WEBP"]) as picture:
+            if picture.width * picture.height > most:
+                raise UserError(
+                    f"{name}: has {picture.width} x {picture.height} pixels, expected at most {most}; not decoded"
+                )
+            return np.asarray(picture.convert("RGBA"))
+    except (*_BROKEN, Image.DecompressionBombError) as error:
+        raise UserError(f"{name}: cannot be decoded: {error}") from error
 
 
 def write_depth(path: Path, depth: Tensor) -> None:

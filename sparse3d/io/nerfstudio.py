@@ -79,26 +79,40 @@ def read_transforms(path: Path, sizes: Mapping[str, tuple[int, int]] | None = No
     return frames
 
 
-def write_transforms(path: Path, views: Sequence[View], file_paths: Sequence[str] | None = None) -> None:
+def write_transforms(
+    path: Path,
+    views: Sequence[View],
+    file_paths: Sequence[str] | None = None,
+    *,
+    mask_paths: Sequence[str | None] | None = None,
+    points_path: str | None = None,
+) -> None:
     """Writes the cameras of views as a transforms.json, PINHOLE, with intrinsics in every frame.
 
     Args:
         path: Written whole or not at all.
         views: Their pictures are not written. Generated ones get the extra key `"generated": true`.
         file_paths: Of the pictures, relative to the file's folder; images/NAME when None.
+        mask_paths: Of pictures that are white where a view counts; None where a view has none.
+        points_path: Of a PLY of points in the same world, which splatfacto starts from.
     """
     paths = [f"images/{view.name}" for view in views] if file_paths is None else list(file_paths)
     if len(paths) != len(views):
         raise ValueError(f"{len(paths)} file paths for {len(views)} views; give one for each")
+    masks = [None] * len(views) if mask_paths is None else list(mask_paths)
     frames = []
-    for view, file_path in zip(views, paths, strict=True):
+    for view, file_path, mask_path in zip(views, paths, masks, strict=True):
         K = view.K.double().tolist()
         frame: dict[str, Any] = {"file_path": file_path, "w": view.width, "h": view.height}
         frame |= {"fl_x": K[0][0], "fl_y": K[1][1], "cx": K[0][2], "cy": K[1][2]}
         frame["transform_matrix"] = (view.c2w.double().cpu() * GL_TO_CV + 0.0).tolist()  # + 0.0 makes -0.0 a 0.0
+        frame |= {} if mask_path is None else {"mask_path": mask_path}
         frames.append(frame | ({"generated": True} if view.generated else {}))
+    points = {} if points_path is None else {"ply_file_path": points_path}
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps({"camera_model": "PINHOLE", "frames": frames}, indent=1), encoding="utf-8")
+        temporary.write_text(
+            json.dumps({"camera_model": "PINHOLE", **points, "frames": frames}, indent=1), encoding="utf-8"
+        )
 
 
 def is_camera_path(path: Path) -> bool:

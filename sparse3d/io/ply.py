@@ -61,7 +61,7 @@ def read_gaussians(path: Path) -> Gaussians:
     Raises:
         UserError: not a PLY file, damaged, something else than Gaussians, or a property is missing.
     """
-    ply = _read(path)
+    ply = read_elements(path)
     vertices = _vertices(ply, path)
     found = vertices.dtype.names or ()
     needed = ["x", "y", "z", *_numbered("f_dc", 3), "opacity", *_numbered("scale", 3), *_numbered("rot", 4)]
@@ -118,7 +118,7 @@ def _numbered(name: str, count: int) -> list[str]:
     return [f"{name}_{i}" for i in range(count)]
 
 
-def _read(path: Path) -> Any:
+def read_elements(path: Path) -> Any:
     """The file as a `plyfile.PlyData`. Mapped and private, for without mapping plyfile reads each number by itself: 20 s for a million Gaussians."""
     import plyfile
 
@@ -133,7 +133,9 @@ def _read(path: Path) -> Any:
 def _vertices(ply: Any, path: Path) -> np.ndarray:
     names = [element.name for element in ply.elements]
     if "chunk" in names and "vertex" in names:
-        raise UserError(f"{path} is a compressed PLY of SuperSplat, not a standard one; convert it to .ply there first")
+        raise UserError(
+            f"{path} is a compressed PLY of SuperSplat, not a standard one. Make one of it with: sparse3d export {path} --format ply"
+        )
     if "vertex" not in names:
         there = ", ".join(names) or "an empty header"
         raise UserError(f"{path}: has no vertices, only {there}; needed are 3D Gaussians")
