@@ -62,7 +62,7 @@ def export(
     min_opacity: Annotated[
         float | None,
         typer.Option(
-            min=0.0, max=1.0, help="Leave out fainter Gaussians. By default 1/255, points 0.5.", show_default=False
+            min=0.0, max=1.0, help="Leave out fainter Gaussians. By default 1/255, points 0.1.", show_default=False
         ),
     ] = None,
     voxel: Annotated[

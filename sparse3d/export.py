@@ -33,7 +33,9 @@ from sparse3d.render import Look, drawer
 from sparse3d.types import Gaussians, Points, PosedViews
 
 _INVISIBLE = 1 / 255  # renderers draw nothing fainter
-_SOLID = 0.5  # of Gaussians whose centre counts as a point of the surface
+_SOLID = (
+    0.1  # of Gaussians whose centre counts as a point of the surface; where many overlap, half of them are below 0.2
+)
 MAX_POINTS = 200_000  # more make trainers run out of memory
 
 
