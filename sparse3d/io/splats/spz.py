@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ _MAGIC = b"NGSP"
 _HEADER = struct.Struct("<4sIIBBBB")  # magic, version, count, SH degree, fractional bits, flags, reserved
 _HEADER_4 = struct.Struct("<4sIIBBBBI12x")  # ..., flags, streams, offset of their table
 _COLOR_SCALE = 0.15  # of the constant coefficient, so that colours a little outside of [0, 1] keep their value
-_AXES = 0xADBE0001  # extension that states other axes than right, up, back
+_AXES = 0xADBE0003  # extension that states other axes than right, up, back
 _RIGHT_UP_BACK = struct.pack("<I", 4)
 _HAS_EXTENSIONS = 2
 _MOST_EXTENSIONS = 1 << 16  # bytes that are looked at
@@ -109,7 +110,7 @@ def _read_gzip(path: Path, data: bytes) -> Gaussians:
         raise UserError(f"{path}: is cut short: {len(body)} bytes of {sum(sizes)} for its {count} Gaussians")
     _check_axes(path, rest)
     cuts = np.cumsum([0, *sizes])
-    return _unpack([body[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)], version, count, degree, fraction)
+    return _unpack([body[a:b] for a, b in pairwise(cuts)], version, count, degree, fraction)
 
 
 def _read_streams(path: Path, data: bytes) -> Gaussians:
@@ -136,11 +137,12 @@ def _read_streams(path: Path, data: bytes) -> Gaussians:
         if unpacked != size or at + packed > len(data):
             raise UserError(f"{path}: is damaged: stream {i} has {unpacked} bytes, needed {size}, or goes past the end")
         try:
-            parts.append(zstandard.ZstdDecompressor().decompressobj().decompress(data[at : at + packed]))
+            reader = zstandard.ZstdDecompressor().stream_reader(data[at : at + packed])
+            parts.append(reader.read(size + 1))  # one more, to notice that there is more
         except zstandard.ZstdError as error:
             raise UserError(f"{path}: is damaged: {error}") from error
         if len(parts[-1]) != size:
-            raise UserError(f"{path}: is damaged: stream {i} holds {len(parts[-1])} bytes, needed {size}")
+            raise UserError(f"{path}: is damaged: stream {i} does not hold {size} bytes")
         at += packed
     return _unpack([*parts, *[b""] * (6 - len(parts))], version, count, degree, fraction)
 
