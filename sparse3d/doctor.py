@@ -42,6 +42,9 @@ def checks() -> list[Check]:
         ("gsplat", "gsplat", "cuda"),
         ("HEIC photos", "pillow_heif", "heic"),
         ("video input", "imageio_ffmpeg", "video"),
+        (".ksplat files", "gaussforge", "formats"),
+        ("USD files", "pxr", "usd"),
+        ("meshes", "open3d", "mesh"),
     )
     for name, module, extra in (
         *extras,
@@ -119,4 +122,4 @@ def _extra(module: str, extra: str) -> str:
 
     if find_spec(module) is None:
         raise UserError(f"not installed; pip install 'sparse3d[{extra}]'")
-    return metadata.version(module.replace("_", "-"))
+    return metadata.version(metadata.packages_distributions()[module][0])  # pxr comes with usd-core

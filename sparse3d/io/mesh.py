@@ -22,6 +22,6 @@ def write_mesh(path: Path, mesh: Mesh) -> None:
     if path.suffix.lower() not in MESH_SUFFIXES:
         raise UserError(f"{path.name}: meshes are written as {', '.join(MESH_SUFFIXES)}; give -o one of these suffixes")
     whole = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=mesh.colors, process=False)
-    data = whole.export(file_type=path.suffix.lower()[1:])
+    data: bytes | str = whole.export(file_type=path.suffix.lower()[1:])  # type: ignore[assignment]
     with replacing(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)

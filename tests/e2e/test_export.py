@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +98,27 @@ def test_nerfstudio_folder(known_scene, run, tmp_path):
         rgb = np.stack([points[c] for c in ("red", "green", "blue")])[:, ahead][:, inside] / 255
         turned = image.flip(1, 2)[:, v[inside].astype(int), u[inside].astype(int)].numpy()
         assert np.abs(picked - rgb).mean() < 0.7 * np.abs(turned - rgb).mean()
+
+
+def test_nerfstudio_s_own_dataparser_reads_it(known_scene, repository, run, tmp_path):
+    python = os.environ.get("SPARSE3D_NERFSTUDIO_PYTHON")
+    if not python:
+        pytest.skip("no nerfstudio: SPARSE3D_NERFSTUDIO_PYTHON names no Python that has it")
+    assert run("export", known_scene, "--format", "nerfstudio", "-o", tmp_path / "set").exit_code == 0
+    script = repository / "tests" / "support" / "read_with_nerfstudio.py"
+    done = subprocess.run([python, script, tmp_path / "set"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    got = json.loads(done.stdout.splitlines()[-1])
+    scene = load_scene(known_scene)
+    views = {Path(view.name).stem: view for view in scene.posed.views}
+    assert sorted(Path(name).stem for name in got["names"]) == sorted(views)
+    for name, pose, fx, size in zip(got["names"], got["poses"], got["fx"], got["sizes"], strict=True):
+        view = views[Path(name).stem]
+        in_opengl = view.c2w[:3] * torch.tensor([1.0, -1.0, -1.0, 1.0])
+        torch.testing.assert_close(torch.tensor(pose), in_opengl, atol=1e-6, rtol=0)
+        assert fx == pytest.approx(float(view.K[0, 0])) and size == [view.height, view.width]
+    kept = scene.gaussians[scene.gaussians.opacities >= 0.1]
+    torch.testing.assert_close(torch.tensor(got["points"]), kept.means)
 
 
 def test_masks_go_with_the_photos(known_scene, tmp_path):
