@@ -174,16 +174,26 @@ def _solid_centres(gaussians: Gaussians) -> Points:
     return _centres(solid if len(solid) else gaussians)
 
 
-def _comments(up: str) -> tuple[str, ...]:
-    return (f"written by sparse3d {__version__}", f"up: {up}", "SplatRenderMode: default")
+def _antialiased(source: Source) -> bool:
+    """Whether the scene was made to be drawn with the dilation compensated (Mip-Splatting), which some formats can say."""
+    return source.look is not None and source.look.antialiased
+
+
+def _comments(source: Source, up: str) -> tuple[str, ...]:
+    mode = "mip" if _antialiased(source) else "default"  # as brush and splat-transform say it
+    return (f"written by sparse3d {__version__}", f"up: {up}", f"SplatRenderMode: {mode}")
 
 
 def _ply(path: Path, source: Source, options: ExportOptions, up: str) -> None:
-    write_gaussians(path, source.gaussians, _comments(up))
+    write_gaussians(path, source.gaussians, _comments(source, up))
 
 
 def _compressed_ply(path: Path, source: Source, options: ExportOptions, up: str) -> None:
-    write_compressed_ply(path, source.gaussians, _comments(up))
+    write_compressed_ply(path, source.gaussians, _comments(source, up))
+
+
+def _spz(path: Path, source: Source, options: ExportOptions, up: str) -> None:
+    write_spz(path, source.gaussians, antialiased=_antialiased(source))
 
 
 def _points(path: Path, source: Source, options: ExportOptions, up: str) -> None:
@@ -243,7 +253,7 @@ def _alone(write: Callable[[Path, Gaussians], None]) -> Callable[[Path, Source, 
 FORMATS: dict[str, Format] = {
     "ply": Format(_ply, ".ply"),
     "compressed-ply": Format(_compressed_ply, ".compressed.ply"),
-    "spz": Format(_alone(write_spz), ".spz", up="y"),
+    "spz": Format(_spz, ".spz", up="y"),
     "splat": Format(_alone(write_splat), ".splat"),
     "sog": Format(_alone(write_sog), ".sog"),
     "gltf": Format(_alone(write_gltf), ".glb", up="y"),

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import plyfile
 import pytest
 import torch
+from PIL import Image
 
-from sparse3d.export import FORMATS
+from sparse3d.export import FORMATS, ExportOptions, Source
 from sparse3d.io.images import read_image
 from sparse3d.io.load import load_scene
 from sparse3d.io.ply import read_gaussians
 from sparse3d.io.splats.read import read_splats
 from sparse3d.render import drawer
+from sparse3d.types import PosedViews
 
 
 def test_the_help_names_every_format(run):
@@ -41,6 +45,17 @@ def test_a_scene_looks_the_same_in_each_format(known_scene, run, tmp_path, name,
     got = drawer(read_splats(file), scene.look)(camera).image
     error = float(((got - want) ** 2).mean())
     assert -10 * np.log10(max(error, 1e-10)) > floor
+
+
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_files_say_how_they_are_to_be_drawn(known_scene, tmp_path, antialiased):
+    scene = load_scene(known_scene)
+    source = Source("s", scene.gaussians, scene.posed, replace(scene.look, antialiased=antialiased))
+    for name in ("ply", "spz"):
+        FORMATS[name].write(tmp_path / name, source, ExportOptions(), "-y")
+    mode = b"mip" if antialiased else b"default"
+    assert b"comment SplatRenderMode: " + mode + b"\n" in (tmp_path / "ply").read_bytes()[:300]
+    assert gzip.decompress((tmp_path / "spz").read_bytes())[14] == antialiased
 
 
 def test_convert_a_file_back_and_forth(known_scene, run, tmp_path):
@@ -122,11 +137,6 @@ def test_nerfstudio_s_own_dataparser_reads_it(known_scene, repository, run, tmp_
 
 
 def test_masks_go_with_the_photos(known_scene, tmp_path):
-    from dataclasses import replace
-
-    from sparse3d.export import ExportOptions, Source
-    from sparse3d.types import PosedViews
-
     scene = load_scene(known_scene)
     mask = torch.zeros(scene.posed.views[0].height, scene.posed.views[0].width, dtype=torch.bool)
     mask[:50] = True
@@ -136,8 +146,6 @@ def test_masks_go_with_the_photos(known_scene, tmp_path):
     frames = json.loads((tmp_path / "set" / "transforms.json").read_text())["frames"]
     assert len(frames) == 8, "a view that a prior drew is no photo"
     assert [("mask_path" in frame) for frame in frames] == [True] + [False] * 7
-    from PIL import Image
-
     stored = Image.open(tmp_path / "set" / frames[0]["mask_path"])
     assert stored.mode == "L" and np.array_equal(np.asarray(stored) > 0, mask.numpy())
 

@@ -36,12 +36,15 @@ _MOST_EXTENSIONS = 1 << 16  # bytes that are looked at
 _NINE_BITS = 511
 
 
-def write_spz(path: Path, gaussians: Gaussians) -> None:
+def write_spz(path: Path, gaussians: Gaussians, *, antialiased: bool = False) -> None:
     """Writes version 3, in the axes that the Gaussians have; the format means right, up, back.
 
     Positions get 24 bits with as many behind the point as the largest leaves (other writers always take 12, which suits metres only), log
     scales steps of 1/16 from -10 on, quaternions 10 bits for the smaller three components, opacities, colours and coefficients
     (between -1 and 1) 8 bits.
+
+    Args:
+        antialiased: Written as a flag: the Gaussians are to be drawn with their dilation compensated (Mip-Splatting).
 
     Raises:
         UserError: a coordinate is beyond 2^23.
@@ -69,7 +72,7 @@ def write_spz(path: Path, gaussians: Gaussians) -> None:
         word.astype("<u4"),
         to_bytes(sh[:, 1:] * 128 + 128),
     ]
-    header = _HEADER.pack(_MAGIC, 3, len(gaussians), gaussians.sh_degree, fraction, 0, 0)
+    header = _HEADER.pack(_MAGIC, 3, len(gaussians), gaussians.sh_degree, fraction, int(antialiased), 0)
     data = header + b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
     with replacing(path) as temporary:
         temporary.write_bytes(gzip.compress(data, compresslevel=6, mtime=0))
