@@ -124,9 +124,8 @@ class Refresh:
                 continue
             near = (1 - progress) + progress * math.exp(-float(self._far[target]))
             assert verdict.view.confidence is not None
-            added += fill_empty(
-                fitting, verdict.view, self.seen[target], self._depth[target, 0], verdict.view.confidence > _STANDS_FOR
-            )
+            stands = (verdict.view.confidence > _STANDS_FOR) & ~kept[place]
+            added += fill_empty(fitting, verdict.view, self.seen[target], self._depth[target, 0], stands)
             trust = verdict.view.confidence * ~kept[place] * weight * near
             if trust.any():
                 self._views.append(
