@@ -58,6 +58,8 @@ def read_model(folder: Path) -> ColmapModel:
         )
     model = pycolmap().Reconstruction()
     try:
+        if suffix == ".bin":
+            _check_ends(folder)
         model.read_binary(folder) if suffix == ".bin" else model.read_text(folder)
         images = [(i, image) for i, image in sorted(model.images.items()) if image.has_pose]
         lenses = {}
@@ -146,8 +148,41 @@ def _check_whole(model: Any, folder: str, binary: bool) -> None:
     """
     again = pycolmap().Reconstruction()
     try:
+        if binary:
+            _check_ends(Path(folder))
         again.read_binary(folder) if binary else again.read_text(folder)
     except (RuntimeError, ValueError, LookupError, MemoryError) as error:
         raise OSError(errno.ENOSPC, "the COLMAP model was not written whole", folder) from error
     if (again.num_images(), again.num_points3D()) != (model.num_images(), model.num_points3D()):
         raise OSError(errno.ENOSPC, "the COLMAP model was not written whole", folder)
+
+
+def _check_ends(folder: Path) -> None:
+    """Walks through images.bin and points3D.bin: where these end early, COLMAP reads on for ever, into more and more memory.
+
+    Raises:
+        ValueError: one of them is shorter than the numbers in it say.
+    """
+    data = (folder / "images.bin").read_bytes()
+    at = 8
+    for _ in range(_count(data, 0, "images.bin")):  # id, quaternion, translation, camera; name; points of 24 bytes
+        name_ends = data.find(b"\0", at + 64)
+        if name_ends < 0:
+            raise ValueError("images.bin ends within a name")
+        at = name_ends + 9 + 24 * _count(data, name_ends + 1, "images.bin")
+    _check_length(data, at, "images.bin")
+    data = (folder / "points3D.bin").read_bytes()
+    at = 8
+    for _ in range(_count(data, 0, "points3D.bin")):  # id, place, colour, error; track of 8 bytes each
+        at += 51 + 8 * _count(data, at + 43, "points3D.bin")
+    _check_length(data, at, "points3D.bin")
+
+
+def _count(data: bytes, at: int, name: str) -> int:
+    _check_length(data, at + 8, name)
+    return int.from_bytes(data[at : at + 8], "little")
+
+
+def _check_length(data: bytes, needed: int, name: str) -> None:
+    if len(data) < needed:
+        raise ValueError(f"{name} is cut off")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.synthetic import textured_plane
 
 from sparse3d.errors import UserError
 from sparse3d.geometry import invert_rigid, project, rotation_from_quat
@@ -212,3 +213,17 @@ def test_real_model(real_data: Path) -> None:
         pixels, depth = project(model.points.xyz[seen], model.w2c[i].float(), model.lenses[i].K)
         assert len(seen) > 500 and (depth > 0).all()
         assert (pixels > -5).all() and (pixels < torch.tensor([1013.0, 761.0])).all()
+
+
+@pytest.mark.parametrize("name", ["images.bin", "points3D.bin"])
+def test_a_cut_off_file_is_told(name, tmp_path):
+    """Of a name cut off in images.bin, COLMAP itself reads for ever."""
+    posed, _ = textured_plane(12, 16)
+    points = Points(torch.rand(2, 3) + 3, torch.rand(2, 3), torch.rand(2), (tuple(posed.names[:2]), ()))
+    write_model(tmp_path, PosedViews(posed.views, points))
+    whole = (tmp_path / name).read_bytes()
+    assert len(read_model(tmp_path).names) == 3
+    for length in range(len(whole)):
+        (tmp_path / name).write_bytes(whole[:length])
+        with pytest.raises(UserError, match="is damaged"):
+            read_model(tmp_path)
