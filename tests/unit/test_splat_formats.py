@@ -109,6 +109,15 @@ def test_what_we_write_we_read(tmp_path, suffix, degree):
         assert found["scales"] < 0.04 and found["rotation"] < 2, found
 
 
+def test_wholly_opaque_splats_stay_numbers(tmp_path):
+    pytest.importorskip("gaussforge")
+    made = scene(50)
+    made = Gaussians(*made.values()[:3], torch.full((50,), 30.0), made.sh)
+    write_splats(tmp_path / "scene.spz", made)
+    back = read_splats(tmp_path / "scene.spz")
+    assert bool(back.logit_opacities.isfinite().all()) and float(back.opacities.min()) > 0.999
+
+
 def drawn(gaussians: Gaussians, c2w: torch.Tensor) -> torch.Tensor:
     K = torch.tensor([[60.0, 0, 32], [0, 60.0, 24], [0, 0, 1]])
     return render(gaussians, Cameras(c2w[None], K[None], 48, 64), backend="reference").image[0]

@@ -26,6 +26,7 @@ from sparse3d.io._atomic import replacing
 from sparse3d.types import Gaussians
 
 _MOST = 50_000_000  # Gaussians in a file; more is no scene but an attack
+_MOST_LOGIT = 10.0  # opacity 0.99995
 _SPZ_MAGIC = 0x5053474E
 _SPZ_BYTES = (9 + 1 + 3 + 3 + 4 + 45, 64)  # of a Gaussian at SH degree 3, and of the header and more
 _SOG_PIXEL = 4 * 8  # bytes of a Gaussian's pixels over all pictures, at most
@@ -94,10 +95,10 @@ def _as_gaussians(model: dict[str, Any], path: Path) -> Gaussians:
         shaped("positions", 3),
         shaped("rotations", 4),
         shaped("scales", 3),
-        shaped("alphas"),
+        shaped("alphas").clamp(-_MOST_LOGIT, _MOST_LOGIT),  # a byte of 255 comes as infinite
         torch.cat([colors, rest], dim=1),
     )
-    if not all(bool(values.isfinite().all()) for values in (found.means, found.quats, found.log_scales, found.sh)):
+    if not all(bool(values.isfinite().all()) for values in found.values()):
         raise UserError(f"{path}: holds values that are not numbers: it is damaged")
     return found
 
